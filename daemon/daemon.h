@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * What the parts of bistreamd share.  Set up by main before any thread starts and constant
+ * afterwards; each part guards its own insides.
+ */
+#ifndef DAEMON_DAEMON_H
+#define DAEMON_DAEMON_H
+
+#include "common/loop.h"
+#include "daemon/config.h"
+#include "io/tls.h"
+
+struct daemon {
+    const struct config *config;
+    struct loop *loop; /* the main loop: accepts, shakes hands, reads first calls */
+    struct tls_context *tls;
+    struct domains *domains;              /* daemon/domain.h */
+    struct qmp_thread *qmp;               /* qemu/qmp.h: the one QMP loop thread */
+    struct incoming_migrations *incoming; /* daemon/incoming.h */
+    struct migrate_jobs *jobs;            /* daemon/migrate.h */
+    struct forwards *forwards;            /* daemon/forward.h */
+};
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * The pump: one thread that moves bytes between a session's link and the UNIX sockets of its
+ * channels.  It reads a socket only with credit, writes what was delivered, passes a half-close on
+ * as shutdown(2), a dead socket as RESET and a RESET as close(2).
+ *
+ * Calls on channel 0: pump_call() blocks its caller only; calls from the peer are run one after the
+ * other on one worker thread per session.
+ */
+#ifndef IO_PUMP_H
+#define IO_PUMP_H
+
+#include "common/error.h"
+#include "io/tls.h"
+#include "mux/session.h"
+#include "rpc/dispatch.h"
+
+struct pump;
+
+struct pump_handlers {
+    /* The peer opened a channel to ENDPOINT: name the UNIX socket to dial (malloc'ed, *RET_PATH).
+     * Returns 0, or a negative errno with ERR, whose sentence goes into the RESET.  Pump thread;
+     * may not block.  NULL: no endpoints here. */
+    int (*resolve)(void *opaque, const char *endpoint, char **ret_path, struct error *err);
+
+    /* A channel to ENDPOINT ended by RESET from the peer, or because its far socket was refused or
+     * broke.  Pump thread; may not block. */
+    void (*channel_reset)(void *opaque, const char *endpoint, uint64_t code, const char *text);
+
+    /* Calls that the peer may make on channel 0; NULL: none.  Handlers run on the worker thread and
+     * get OPAQUE. */
+    const struct rpc_program *program;
+
+    /* The session has ended; WHY->code is 0 after CLOSE "done".  The last of all callbacks; on the
+     * pump's thread.  pump_free() must not be called from here. */
+    void (*ended)(void *opaque, const struct error *why);
+
+    void *opaque;
+};
+
+struct pump_config {
+    const char *name; /* for the log: "3f2a1c" */
+    bool opener;
+    uint32_t serial; /* of the BISTREAM_OPEN call */
+    struct mux_limits local, remote;
+    uint64_t memory;                      /* bytes, each way */
+    uint64_t ping_interval, ping_timeout; /* ns */
+    const void *early;                    /* bytes that were read behind the OPEN message; copied */
+    size_t early_length;
+};
+
+/* Takes over LINK, also on failure, and starts the threads.  Returns NULL with ERR. */
+struct pump *pump_start(struct tls *link, const struct pump_config *config,
+                        const struct pump_handlers *handlers, struct error *err);
+
+/* Every connection accepted on LISTENER (a listening UNIX socket, taken over also on failure) opens
+ * a channel of its own to ENDPOINT. */
+int pump_listen(struct pump *pump, int listener, const char *endpoint, struct error *err);
+
+/* Closes (close(2), never only shutdown) the listener and all local sockets of channels to ENDPOINT
+ * and resets those channels; NULL: all of them.  When it returns, they are closed. */
+void pump_close_endpoint(struct pump *pump, const char *endpoint);
+
+/* Calls PROCEDURE of BS_PROGRAM at the peer and waits.  ARGS and RET as their xdrproc says; the
+ * caller frees RET's insides with xdr_free().  Returns 0, or a negative errno with ERR: what the
+ * peer answered, -ETIMEDOUT, or -ECONNRESET when the session ended first.  Any thread but the
+ * pump's. */
+int pump_call(struct pump *pump, int procedure, xdrproc_t args_proc, const void *args,
+              xdrproc_t ret_proc, void *ret, int timeout_ms, struct error *err);
+
+struct pump_stats {
+    uint64_t sent, received; /* payload bytes over all channels to the endpoint */
+    uint32_t channels;       /* open now */
+    uint64_t round_trip;     /* ns; 0: not measured yet */
+};
+/* ENDPOINT NULL: all channels but 0. */
+void pump_get_stats(struct pump *pump, const char *endpoint, struct pump_stats *ret);
+
+/* Ends the session (BS_CLOSE_*), waiting for the peer's answer at most TIMEOUT_MS.  Local sockets
+ * and listeners are closed when it returns.  Harmless after the end. */
+void pump_close(struct pump *pump, uint64_t code, const char *text, int timeout_ms);
+
+/* Closes if that has not happened (at once, "cancelled"), joins the threads (a handler that runs is
+ * waited for), frees.  Not from a handler or callback.  NULL is fine. */
+void pump_free(struct pump *pump);
+
+#endif

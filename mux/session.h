@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * A BiStream session: many flow-controlled byte streams in both directions over one link, as a pure
+ * state machine.  Bytes that came from the link go in by mux_session_receive(), bytes for the link
+ * come out by mux_session_send(), the clock is an argument (nanoseconds on any monotonic scale).
+ * The session does no I/O, starts no thread, reads no clock and logs nothing; what it has to say it
+ * says through callbacks.  docs/protocol.md has the rules of the wire.
+ *
+ * One thread at a time.  A callback must not call back into the session, except where said.
+ */
+#ifndef MUX_SESSION_H
+#define MUX_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct mux_session;
+
+/* What one side said in BISTREAM_OPEN (struct bs_limits). */
+struct mux_limits {
+    uint32_t first_window; /* bytes that may be sent on any channel before the first LIMIT */
+    uint32_t channels;     /* that the peer may have open at a time, channel 0 not counted */
+};
+
+struct mux_callbacks {
+    /* The peer opened CHANNEL to ENDPOINT (NUL-terminated, printable, gone after the call). */
+    void (*opened)(void *opaque, uint32_t channel, const char *endpoint);
+
+    /* LENGTH (> 0) bytes came for CHANNEL and nothing is queued before them.  Returns how many of
+     * them were taken; the rest is queued and comes by mux_channel_peek(). */
+    size_t (*data)(void *opaque, uint32_t channel, const uint8_t *data, size_t length);
+
+    /* The peer's half of CHANNEL has ended, and every byte of it has been taken: pass the end on
+     * (shutdown(2)), then say mux_channel_eof_taken(). */
+    void (*eof)(void *opaque, uint32_t channel);
+
+    /* mux_channel_space() has become larger than 0 after having been 0. */
+    void (*writable)(void *opaque, uint32_t channel);
+
+    /* CHANNEL is dead in both directions because the peer, or the end of the session, reset it. */
+    void (*reset)(void *opaque, uint32_t channel, uint64_t code, const char *text);
+
+    /* CHANNEL is finished on both sides and its number is never used again. */
+    void (*forgotten)(void *opaque, uint32_t channel);
+
+    /* The session has ended: by the peer's CLOSE, by the answer to ours, or by a violation, after
+     * which mux_session_send() still gives out the CLOSE that names it.  Called once. */
+    void (*closed)(void *opaque, uint64_t code, const char *text);
+};
+
+struct mux_config {
+    bool opener;                     /* this side called BISTREAM_OPEN */
+    uint32_t serial;                 /* of that call: stands in every STREAM message */
+    struct mux_limits local, remote; /* what this side said, and what the peer said */
+    uint64_t memory;                 /* cap of each of the two pools, in bytes */
+    uint64_t
+        ping_interval; /* ns without anything received after which a PING goes out; 0: no PING */
+    uint64_t ping_timeout; /* ns without anything received after which the link is dead */
+    const struct mux_callbacks *callbacks;
+    void *opaque;
+};
+
+/* Makes a session on which nothing has been said yet.  Returns NULL when memory is short, or when
+ * the first windows of all possible channels don't fit into MEMORY. */
+struct mux_session *mux_session_new(const struct mux_config *config, uint64_t now);
+void mux_session_free(struct mux_session *session);
+
+/* Takes LENGTH bytes from the link, split anywhere; all of them are taken.  Returns 0, or -EPROTO
+ * when the session is dead (closed() has said why, mux_session_send() has the CLOSE). */
+int mux_session_receive(struct mux_session *session, const uint8_t *data, size_t length,
+                        uint64_t now);
+
+/* Puts whole messages for the link into BUFFER, as many as fit and as there are.  SIZE is at least
+ * BS_FRAME_MESSAGE_MAX.  Each message is at most that long, so one TLS record holds it.  At most
+ * one message more is begun once *RET_URGENT was set: it says that control frames, channel 0 or
+ * small messages are in BUFFER, which must not wait behind more gathering.  Returns the number of
+ * bytes; 0: nothing to say now. */
+size_t mux_session_send(struct mux_session *session, uint8_t *buffer, size_t size, uint64_t now,
+                        bool *ret_urgent);
+
+/* True when mux_session_send() would give out something. */
+bool mux_session_wants_send(const struct mux_session *session);
+
+/* How much to gather per write(2) just now: 256 KiB to 1 MiB for bulk, 64 KiB for 100 ms after any
+ * small message. */
+size_t mux_session_gather(const struct mux_session *session, uint64_t now);
+
+/* When mux_session_tick() wants to be called; UINT64_MAX: never. */
+uint64_t mux_session_deadline(const struct mux_session *session);
+/* Does what time asks for.  Returns 0, or -ETIMEDOUT when the link is dead. */
+int mux_session_tick(struct mux_session *session, uint64_t now);
+
+/* Begins the end of the session.  CODE is BS_CLOSE_*; BS_CLOSE_DONE wants all channels but 0
+ * forgotten (-EBUSY otherwise); any other code resets the rest.  closed() follows the peer's
+ * answer. */
+int mux_session_close(struct mux_session *session, uint64_t code, const char *text);
+
+/* The link is gone for good: everything still open is reported by reset() and closed(). */
+void mux_session_abandon(struct mux_session *session, uint64_t code, const char *text);
+
+struct mux_session_stats {
+    uint64_t round_trip;   /* ns, smoothed; 0: not measured yet */
+    uint64_t send_pool;    /* bytes held until the peer has received them */
+    uint64_t receive_pool; /* bytes of credit granted and not yet taken */
+    uint32_t channels;     /* not forgotten, channel 0 not counted */
+};
+void mux_session_get_stats(const struct mux_session *session, struct mux_session_stats *ret);
+
+/* ---- channels ------------------------------------------------------------------------------- */
+
+/* Opens a channel to ENDPOINT at the far side.  Returns 0 with its number; -EINVAL for a name the
+ * wire can't carry, -EMFILE when the peer allows no more, -ENOMEM, -EPIPE after the end. */
+int mux_channel_open(struct mux_session *session, const char *endpoint, uint32_t *ret_channel);
+
+/* Bytes that may be handed over now: what the peer's credit and the send pool allow.  0 also for
+ * a channel that is gone or whose half has ended. */
+size_t mux_channel_space(const struct mux_session *session, uint32_t channel);
+
+/* Room to read LENGTH (<= mux_channel_space()) bytes into; mux_channel_commit() hands over what
+ * was filled.  Returns the number of parts, or -ENOMEM, -EPIPE. */
+int mux_channel_reserve(struct mux_session *session, uint32_t channel, size_t length,
+                        struct iovec iov[2]);
+void mux_channel_commit(struct mux_session *session, uint32_t channel, size_t length);
+
+/* Copies up to mux_channel_space() bytes of DATA.  Returns how many, or -ENOMEM, -EPIPE. */
+int64_t mux_channel_write(struct mux_session *session, uint32_t channel, const void *data,
+                          size_t length);
+
+/* This side's half ends behind what was handed over.  Harmless when said twice. */
+void mux_channel_end(struct mux_session *session, uint32_t channel);
+
+/* Gives the channel up in both directions.  CODE is BS_RESET_*.  No callback but forgotten()
+ * follows for it.  Harmless for a channel that is gone. */
+void mux_channel_reset(struct mux_session *session, uint32_t channel, uint64_t code,
+                       const char *text);
+
+/* What came and was not taken yet.  Returns the number of parts, 0 for nothing. */
+int mux_channel_peek(const struct mux_session *session, uint32_t channel, struct iovec iov[2]);
+/* LENGTH bytes of it have been taken.  May bring eof() (this is the one call during which it is
+ * allowed to be called from outside mux_session_receive()). */
+void mux_channel_consume(struct mux_session *session, uint32_t channel, size_t length);
+/* The end of the peer's half has been passed on to the local socket. */
+void mux_channel_eof_taken(struct mux_session *session, uint32_t channel);
+
+struct mux_channel_stats {
+    uint64_t sent;     /* bytes handed over here that have gone to the link */
+    uint64_t acked;    /* of them, received by the peer */
+    uint64_t received; /* bytes that came */
+    uint64_t taken;    /* of them, taken by the local socket */
+};
+/* Returns 0, or -ENOENT for a channel that is gone. */
+int mux_channel_get_stats(const struct mux_session *session, uint32_t channel,
+                          struct mux_channel_stats *ret);
+
+#endif
