@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * Volumes: image files in the pool that a migration creates, and old ones that it sets aside.
+ *
+ * A volume is made under a name that holds the migration's id and then renamed without replacing
+ * anything, so a file that was there before is never touched.  Device and inode are remembered:
+ * only the very file that was made here is ever deleted.
+ */
+#ifndef DAEMON_VOLUME_H
+#define DAEMON_VOLUME_H
+
+#include "common/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* One image of a migration at the destination. */
+struct volume {
+    char *path;  /* where the guest's disk stands, or shall stand */
+    char *aside; /* where the old image of a guest that comes back stands meanwhile; NULL: none */
+    bool created;
+    dev_t device; /* of what was created */
+    ino_t inode;
+};
+
+struct volume_spec {
+    const char *path;
+    const char *format; /* "raw", "qcow2" */
+    uint64_t size;      /* virtual, bytes */
+    const char *backing, *backing_format; /* NULL: none */
+    bool returning;     /* PATH may be the guest's own old image: set it aside */
+};
+
+/* Bytes that an unprivileged writer can still put into the file system of FOLDER. */
+int volume_free_space(const char *folder, uint64_t *ret, struct error *err);
+
+/* Makes the image that SPEC describes, for the migration ID (hex).  Returns 0, or a negative errno
+ * with ERR (-EEXIST: a file of that name was there) and everything as before. */
+int volume_create(const struct volume_spec *spec, const char *id, struct volume *ret,
+                  struct error *err);
+
+/* The attempt failed: deletes what was created (only that inode) and puts the old image back.
+ * Returns 0, or a negative errno with ERR naming what is left behind. */
+int volume_undo(const struct volume *volume, struct error *err);
+
+/* The migration is settled and the guest lives here: the old image that was set aside is deleted. */
+int volume_settle(const struct volume *volume, struct error *err);
+
+void volume_clear(struct volume *volume);
+
+#endif
