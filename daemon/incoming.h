@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * Migrations that come in: what the destination does in Prepare, Finish and Settle, and what it
+ * undoes when the session ends before Finish.
+ */
+#ifndef DAEMON_INCOMING_H
+#define DAEMON_INCOMING_H
+
+#include "common/error.h"
+
+struct daemon;
+struct peer_session;
+struct incoming_migrations;
+
+/* Returns NULL when memory is short. */
+struct incoming_migrations *incoming_new(void);
+/* After all sessions have ended.  NULL is fine. */
+void incoming_free(struct incoming_migrations *incoming);
+
+/* Handlers for RPC_CALLER_SESSION (rpc/dispatch.h); OPAQUE is the struct peer_session. */
+int incoming_handle_prepare(void *opaque, const void *args, void *ret, struct error *err);
+int incoming_handle_finish(void *opaque, const void *args, void *ret, struct error *err);
+int incoming_handle_settle(void *opaque, const void *args, void *ret, struct error *err);
+
+/* The UNIX socket behind "migration" or "nbd/TARGET" of the migration that SESSION prepared
+ * (malloc'ed), or -ENOENT with ERR.  Never blocks for long: the pump's thread asks. */
+int incoming_resolve(struct peer_session *session, const char *endpoint, char **ret_path,
+                     struct error *err);
+
+/* SESSION is closing: a Prepare that runs gives up at its next step.  Any thread, does not block. */
+void incoming_session_closing(struct peer_session *session);
+
+/* SESSION has ended and runs no handler any more: what it prepared and never finished is fenced.
+ * May take seconds (a QEMU has to die), so it is not called on the main loop. */
+void incoming_session_ended(struct peer_session *session);
+
+#endif
