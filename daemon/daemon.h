@@ -8,7 +8,7 @@
 #define DAEMON_DAEMON_H
 
 #include "common/loop.h"
-#include "daemon/config.h"
+#include "daemon/conf.h"
 #include "io/tls.h"
 
 struct daemon {

@@ -28,7 +28,8 @@ int incoming_handle_settle(void *opaque, const void *args, void *ret, struct err
 int incoming_resolve(struct peer_session *session, const char *endpoint, char **ret_path,
                      struct error *err);
 
-/* SESSION is closing: a Prepare that runs gives up at its next step.  Any thread, does not block. */
+/* SESSION is closing: a Prepare that runs gives up at its next step.  Any thread, does not block.
+ */
 void incoming_session_closing(struct peer_session *session);
 
 /* SESSION has ended and runs no handler any more: what it prepared and never finished is fenced.

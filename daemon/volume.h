@@ -27,10 +27,10 @@ struct volume {
 
 struct volume_spec {
     const char *path;
-    const char *format; /* "raw", "qcow2" */
-    uint64_t size;      /* virtual, bytes */
+    const char *format;                   /* "raw", "qcow2" */
+    uint64_t size;                        /* virtual, bytes */
     const char *backing, *backing_format; /* NULL: none */
-    bool returning;     /* PATH may be the guest's own old image: set it aside */
+    bool returning;                       /* PATH may be the guest's own old image: set it aside */
 };
 
 /* Bytes that an unprivileged writer can still put into the file system of FOLDER. */
@@ -45,7 +45,8 @@ int volume_create(const struct volume_spec *spec, const char *id, struct volume 
  * Returns 0, or a negative errno with ERR naming what is left behind. */
 int volume_undo(const struct volume *volume, struct error *err);
 
-/* The migration is settled and the guest lives here: the old image that was set aside is deleted. */
+/* The migration is settled and the guest lives here: the old image that was set aside is deleted.
+ */
 int volume_settle(const struct volume *volume, struct error *err);
 
 void volume_clear(struct volume *volume);

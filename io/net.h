@@ -25,8 +25,9 @@ int net_parse_uri(const char *uri, struct net_address *ret, struct error *err);
 int net_parse_listen(const char *text, struct net_address *ret, struct error *err);
 
 /* Returns a connected socket, trying every address of the host, or a negative errno with ERR
- * ("can't connect to HOST port PORT: Connection refused; is bistreamd running there?"). */
-int net_dial(const struct net_address *address, int timeout_ms, struct error *err);
+ * ("can't connect to HOST port PORT: Connection refused; is bistreamd running there?").  -ECANCELED
+ * as soon as ABORT_FD (-1: none) becomes readable. */
+int net_dial(const struct net_address *address, int timeout_ms, int abort_fd, struct error *err);
 /* Returns a listening socket (SO_REUSEADDR, dual stack for [::]), or a negative errno with ERR. */
 int net_listen(const struct net_address *address, struct error *err);
 /* The port a listening TCP socket has; negative errno. */

@@ -64,12 +64,13 @@ size_t tls_unsent(const struct tls *tls);
 int tls_flush(struct tls *tls, struct error *err);
 
 /* Waits (poll(2)) with a bound: for job threads before a session exists.  TIMEOUT_MS counts for the
- * whole call.  Return 0, or a negative errno with ERR. */
-int tls_handshake_wait(struct tls *tls, int timeout_ms, struct error *err);
-int tls_send_wait(struct tls *tls, const void *data, size_t length, int timeout_ms,
+ * whole call; -ECANCELED as soon as ABORT_FD (-1: none) becomes readable.  Return 0, or a negative
+ * errno with ERR. */
+int tls_handshake_wait(struct tls *tls, int timeout_ms, int abort_fd, struct error *err);
+int tls_send_wait(struct tls *tls, const void *data, size_t length, int timeout_ms, int abort_fd,
                   struct error *err);
 /* At least one byte.  Returns the number, or a negative errno (-ECONNRESET at the peer's end). */
-ssize_t tls_receive_wait(struct tls *tls, void *buffer, size_t size, int timeout_ms,
+ssize_t tls_receive_wait(struct tls *tls, void *buffer, size_t size, int timeout_ms, int abort_fd,
                          struct error *err);
 
 #endif

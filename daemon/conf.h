@@ -2,9 +2,10 @@
 /* Copyright (C) 2026 The bistream authors */
 /*
  * The daemon's configuration: one file, parsed by libconfuse.  Every path is settable.
+ * (Not config.h: that name is the build's.)
  */
-#ifndef DAEMON_CONFIG_H
-#define DAEMON_CONFIG_H
+#ifndef DAEMON_CONF_H
+#define DAEMON_CONF_H
 
 #include "common/error.h"
 
@@ -20,8 +21,8 @@ struct config {
     char **allowed_peers;                           /* shell patterns of names, NULL-terminated */
     char **forward_allow; /* shell patterns of socket paths, NULL-terminated */
     bool offer_bistream;
-    uint64_t session_memory;    /* bytes, each way */
-    unsigned ping_ms, grace_ms; /* silence after which a PING goes out; life of a broken link */
+    uint64_t session_memory; /* bytes, each way */
+    unsigned ping_ms;        /* silence after which a PING goes out */
     char *qemu_binary;
     char **qemu_args; /* extra arguments of this host's own, NULL-terminated */
 };
