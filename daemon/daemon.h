@@ -15,6 +15,12 @@ struct daemon {
     const struct config *config;
     struct loop *loop; /* the main loop: accepts, shakes hands, reads first calls */
     struct tls_context *tls;
+    int stop_fd;        /* becomes readable when the daemon stops: ends every waiting in link.h */
+    char *qemu_version; /* "7.2.22", or empty: no QEMU here */
+    char hostname[256];
+
+    struct control *control;              /* daemon/control.h */
+    struct peers *peers;                  /* daemon/peer.h */
     struct domains *domains;              /* daemon/domain.h */
     struct qmp_thread *qmp;               /* qemu/qmp.h: the one QMP loop thread */
     struct incoming_migrations *incoming; /* daemon/incoming.h */

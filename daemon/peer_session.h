@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * The acceptor's side of a session: a peer opened it, and calls on its channel 0 (MIGRATE_PREPARE,
+ * ...) and channels to endpoints come in by it.
+ */
+#ifndef DAEMON_PEER_SESSION_H
+#define DAEMON_PEER_SESSION_H
+
+#include "common/error.h"
+#include "daemon/daemon.h"
+#include "io/pump.h"
+#include "rpc/protocol.h"
+
+struct peer_sessions;
+
+/* Handlers of RPC_CALLER_SESSION get it as their opaque.  It lives until incoming_session_ended()
+ * has returned. */
+struct peer_session {
+    struct daemon *daemon;
+    char *peer; /* the name that matched allowed_peers */
+    char *name; /* for the log: "3f2a1c" */
+    uint8_t id[BS_ID_SIZE];
+    unsigned purpose;          /* enum bs_purpose */
+    struct incoming *incoming; /* daemon/incoming.c's own; NULL: nothing prepared */
+    /* the rest is peer_session.c's own */
+    struct peer_session_state *state;
+};
+
+/* Returns NULL when memory is short. */
+struct peer_sessions *peer_sessions_new(struct daemon *daemon);
+/* Ends all sessions ("bistreamd is stopping"), waits until what they prepared is undone. */
+void peer_sessions_stop(struct peer_sessions *sessions);
+/* After peer_sessions_stop().  NULL is fine. */
+void peer_sessions_free(struct peer_sessions *sessions);
+
+/* What BISTREAM_OPEN agreed on. */
+struct peer_session_open {
+    const char *peer; /* copied, as everything here */
+    uint8_t id[BS_ID_SIZE];
+    unsigned purpose;
+    uint32_t serial;
+    struct mux_limits local, remote;
+    const void *early; /* bytes read behind the OPEN message */
+    size_t early_length;
+};
+/* Makes a session of LINK, to which the reply has been written; LINK is taken over also on failure.
+ * Returns 0, or a negative errno with ERR. */
+int peer_session_start(struct peer_sessions *sessions, struct tls *link,
+                       const struct peer_session_open *open, struct error *err);
+
+#endif
