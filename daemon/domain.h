@@ -21,7 +21,7 @@
 
 #include "common/error.h"
 #include "common/loop.h"
-#include "daemon/config.h"
+#include "daemon/conf.h"
 #include "daemon/definition.h"
 
 #include <jansson.h>
