@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * QEMU's own part of a migration: RAM and device state through a UNIX socket, and who runs the
+ * guest.  In the order in which they are used:
+ *
+ *     destination                              source
+ *     migration_prepare(qmp, false)
+ *     block_exports_start(), block_export_add()
+ *     migration_incoming()
+ *                                              migration_prepare(qmp, true)
+ *                                              block_mirror_start() ..., block_mirrors_wait_ready()
+ *                                              migration_start()
+ *                                              migration_wait(MIGRATION_PRE_SWITCHOVER)
+ *                                              block_mirrors_complete()
+ *                                              migration_continue()
+ *                                              migration_wait(MIGRATION_COMPLETED)
+ *     migration_wait(MIGRATION_COMPLETED)
+ *     block_exports_stop()
+ *     migration_resume_here()
+ *                                              (QEMU is ended)
+ *
+ * or, at the source after any failure: close(2) our ends of all channels, migration_cancel(),
+ * block_mirrors_remove(), and migration_resume_source() if the guest ran before.  QEMU resumes the
+ * guest by itself after "failed" and "cancelled"; only "completed" stays stopped.
+ *
+ * All functions block their caller until QEMU has answered; they return 0, or a negative errno with
+ * ERR set, among them those of qmp_execute() and what WAIT's check said.
+ */
+#ifndef QEMU_MIGRATION_H
+#define QEMU_MIGRATION_H
+
+#include "qemu/qmp.h"
+
+/* QEMU's MigrationStatus, as query-migrate says it. */
+enum migration_state {
+    MIGRATION_NONE,
+    MIGRATION_SETUP,
+    MIGRATION_ACTIVE,
+    MIGRATION_PRE_SWITCHOVER, /* the guest stands still; everything waits for us */
+    MIGRATION_DEVICE,         /* the rest goes out; QMP may stand still until it has been read */
+    MIGRATION_COMPLETED,
+    MIGRATION_FAILED,
+    MIGRATION_CANCELLING,
+    MIGRATION_CANCELLED,
+    MIGRATION_OTHER, /* post-copy and what later QEMUs bring */
+};
+
+struct migration_info {
+    enum migration_state state;
+    char status[40];                                    /* QEMU's word for it */
+    char error[256];                                    /* "" or QEMU's reason for "failed" */
+    uint64_t ram_total, ram_transferred, ram_remaining; /* bytes */
+    uint64_t dirty_rate;                                /* bytes per second */
+    uint64_t total_ms, downtime_ms;                     /* as QEMU measured; 0: not known yet */
+};
+
+/* Sets what both sides need: events, late-block-activate, and at the source return-path and
+ * pause-before-switchover. */
+int migration_prepare(struct qmp *qmp, bool source, const struct qmp_wait *wait, struct error *err);
+/* Bytes per second for RAM, 0: no limit; in flight too. */
+int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qmp_wait *wait,
+                            struct error *err);
+int migration_set_downtime(struct qmp *qmp, unsigned ms, const struct qmp_wait *wait,
+                           struct error *err);
+
+/* Destination: listens on SOCKET_PATH, which exists on return. */
+int migration_incoming(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
+                       struct error *err);
+/* Source: connects to SOCKET_PATH and starts. */
+int migration_start(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
+                    struct error *err);
+
+int migration_query(struct qmp *qmp, struct migration_info *ret, const struct qmp_wait *wait,
+                    struct error *err);
+/* Waits until STATE is reached.  -EIO with QEMU's reason when the migration failed, -ECANCELED when
+ * it was cancelled.  -ENOTCONN at the destination: QEMU ends when incoming fails, and its reason is
+ * in the log (launch_last_words()).  RET may be NULL; also set on an error. */
+int migration_wait(struct qmp *qmp, enum migration_state state, struct migration_info *ret,
+                   const struct qmp_wait *wait, struct error *err);
+
+/* From MIGRATION_PRE_SWITCHOVER on. */
+int migration_continue(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
+
+/* Source: ends the migration whatever state it is in, and waits until it has ended.  Returns 0 when
+ * none runs any more: it was cancelled, failed, or there was none; -EALREADY when it has completed;
+ * -ENOTSUP in post-copy, which can't be cancelled (nothing is sent then). */
+int migration_cancel(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
+
+/* Destination: starts the guest here.  Refused, with nothing sent (-EPERM), unless incoming is
+ * complete and no disk is exported: block_exports_stop() comes first. */
+int migration_resume_here(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
+/* Source: lets the guest run on, once its migration has ended one way or the other; waits for
+ * run state "postmigrate" after "completed".  Fine when it runs already.  -EPERM, nothing sent,
+ * while a migration is in progress. */
+int migration_resume_source(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
+
+#endif
