@@ -16,7 +16,7 @@
  *   memory    required; bytes, or "256M"
  *   firmware  a file that QEMU knows by that name, or (operator) an absolute path
  *   disks     [{target, file, format, size, readonly, discard, cache}], see below
- *   nics      [{type, model, mac, bridge}]
+ *   nics      [{type, model, mac, ifname}]
  *   serial    {log}: a file in this host's log folder, or (operator) an absolute path
  *   display   "none" (default) or "vnc", on a UNIX socket in run_dir
  */
@@ -51,15 +51,16 @@ struct definition_disk {
 };
 
 struct definition_nic {
-    const char *type; /* "user" (default) or "bridge"; static */
+    const char *type; /* "user" (default), "tap", or "none" (a card without a cable); static */
     char *model;      /* QEMU's device; default "virtio-net-pci" */
     char *mac;        /* NULL: QEMU's choice */
-    char *bridge;     /* of type "bridge", else NULL */
+    char *ifname;     /* the tap device, else NULL */
 };
 
 struct definition {
     char *name;
     uint8_t uuid[UUID_SIZE];
+    bool uuid_made; /* here, because the text had none */
     char *machine;
     const char *accel; /* "kvm", "tcg"; static; NULL: what this host has */
     char *cpu;         /* NULL: QEMU's own default */

@@ -96,8 +96,9 @@ void domain_end_job(struct domain *domain);
 /* The following are for the job's holder, and what they return lasts until it ends the job. */
 
 const struct definition *domain_definition(const struct domain *domain); /* NULL: attached */
-/* QMP of its QEMU; NULL when it has none.  When QEMU dies, calls on it fail; it isn't freed. */
-struct qmp *domain_qmp(struct domain *domain);
+/* QMP of its QEMU; connects again when the daemon could not when it was started (blocks then). When
+ * QEMU dies, calls on it fail; it isn't freed.  NULL with ERR when there is no QEMU to talk to. */
+struct qmp *domain_qmp(struct domain *domain, struct error *err);
 
 /* A disk as QEMU has it now. */
 struct domain_disk {
@@ -138,7 +139,7 @@ int domain_undefine(struct domain *domain, struct error *err);
  */
 
 /* Registers a guest that is to come in (DEFINITION is copied), as DOMAIN_INCOMING with the job
- * "migrating in" already begun, and returns a reference.  Refuses with -EEXIST when the name or the
+ * "coming in" already begun, and returns a reference.  Refuses with -EEXIST when the name or the
  * UUID is taken, but a moved domain of both the same is fine: it comes back.  Nothing is written.
  */
 struct domain *domain_new_incoming(struct domains *domains, const struct definition *definition,
@@ -156,8 +157,9 @@ bool domain_returning(const struct domain *domain);
  * Blocks. */
 int domain_start_incoming(struct domain *domain, const char *const *paths, struct error *err);
 
-/* The guest is here: RUNNING or paused, written to its file.  Ends the job.  The domain is the
- * registry's then, also when writing failed (with ERR, for the log). */
+/* The guest is here: running or paused, which is written to its file, and its disks ignore discards
+ * again where the definition says so.  After block_exports_stop() and `cont`.  Ends the job.
+ * Blocks.  The domain is the registry's then, also when writing failed (with ERR, for the log). */
 int domain_finish_incoming(struct domain *domain, bool running, struct error *err);
 
 /* It did not come: kills its QEMU (attached or not) and waits, removes its sockets and registration
