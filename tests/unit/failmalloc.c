@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * Memory that fails when asked to: see failmalloc.h.  The functions defined here are found first by
+ * the dynamic linker; they find the C library's as the next ones.
+ */
+#include "config.h"
+
+#include "tests/unit/failmalloc.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define OWN_MALLOC 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define OWN_MALLOC 0
+#endif
+#endif
+#ifndef OWN_MALLOC
+#define OWN_MALLOC 1
+#endif
+
+static _Thread_local bool armed, failed;
+static _Thread_local size_t left, bytes;
+static _Thread_local long live;
+
+bool failmalloc_works(void)
+{
+    return OWN_MALLOC;
+}
+
+void failmalloc_arm(size_t n)
+{
+    left = n;
+    failed = false;
+    armed = true;
+}
+
+bool failmalloc_disarm(void)
+{
+    armed = false;
+    return failed;
+}
+
+long failmalloc_live(void)
+{
+    return live;
+}
+
+size_t failmalloc_bytes(void)
+{
+    return bytes;
+}
+
+#if OWN_MALLOC
+
+static bool fails(size_t size)
+{
+    bytes += size;
+    if (!armed || left-- > 0)
+        return false;
+    armed = false;
+    failed = true;
+    errno = ENOMEM;
+    return true;
+}
+
+static void *count(void *block)
+{
+    if (block)
+        live++;
+    return block;
+}
+
+void *malloc(size_t size)
+{
+    static void *(*next)(size_t);
+
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "malloc");
+    return fails(size) ? NULL : count(next(size));
+}
+
+void *calloc(size_t number, size_t size)
+{
+    static void *(*next)(size_t, size_t);
+
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "calloc");
+    return fails(number * size) ? NULL : count(next(number, size));
+}
+
+void *realloc(void *block, size_t size)
+{
+    static void *(*next)(void *, size_t);
+    void *moved;
+
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "realloc");
+    if (fails(size))
+        return NULL;
+    moved = next(block, size);
+    return block ? moved : count(moved);
+}
+
+void free(void *block)
+{
+    static void (*next)(void *);
+
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "free");
+    if (block)
+        live--;
+    next(block);
+}
+
+#endif
