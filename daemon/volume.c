@@ -10,7 +10,6 @@
 #include "config.h"
 
 #include "daemon/volume.h"
-#include "common/checked.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "qemu/image.h"
@@ -20,18 +19,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
-
-int volume_free_space(const char *folder, uint64_t *ret, struct error *err)
-{
-    struct statvfs space;
-
-    if (statvfs(folder, &space) < 0)
-        return error_set_errno(err, errno, "can't ask for the free space of %s", folder);
-    if (!checked_mul_u64(space.f_bavail, space.f_frsize, ret))
-        *ret = UINT64_MAX;
-    return 0;
-}
 
 /* What was renamed or unlinked is on disk, not only in memory, when this returns 0. */
 static int sync_folder_of(const char *path, struct error *err)
@@ -153,8 +140,7 @@ int volume_undo(const struct volume *volume, struct error *err)
 
     if (volume->created && lstat(volume->path, &st) == 0 && st.st_dev == volume->device &&
         st.st_ino == volume->inode && unlink(volume->path) < 0)
-        return error_set_errno(err, errno, "can't delete %s, an image without use",
-                               volume->path);
+        return error_set_errno(err, errno, "can't delete %s, an image without use", volume->path);
     if (put_back(volume, err) < 0)
         return error_prefix(err, "the guest's old image stays at %s", volume->aside);
     return volume->created ? sync_folder_of(volume->path, err) : 0;
@@ -165,8 +151,7 @@ int volume_settle(const struct volume *volume, struct error *err)
     if (!volume->aside)
         return 0;
     if (unlink(volume->aside) < 0 && errno != ENOENT)
-        return error_set_errno(err, errno, "can't delete %s, the guest's old image",
-                               volume->aside);
+        return error_set_errno(err, errno, "can't delete %s, the guest's old image", volume->aside);
     return sync_folder_of(volume->path, err);
 }
 

@@ -33,9 +33,6 @@ struct volume_spec {
     bool returning;                       /* PATH may be the guest's own old image: set it aside */
 };
 
-/* Bytes that an unprivileged writer can still put into the file system of FOLDER. */
-int volume_free_space(const char *folder, uint64_t *ret, struct error *err);
-
 /* Makes the image that SPEC describes, for the migration ID (hex).  Returns 0, or a negative errno
  * with ERR (-EEXIST: a file of that name was there) and everything as before. */
 int volume_create(const struct volume_spec *spec, const char *id, struct volume *ret,

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * Prepare at the destination, from top to bottom: whose guest is it, is there room, volumes, QEMU,
+ * exports, sizes, and the socket for the migration stream.  Nothing is undone here: whatever was
+ * made is in struct incoming, and incoming.c's fence takes it away again.
+ */
+#include "config.h"
+
+#include "daemon/incoming_private.h"
+#include "common/checked.h"
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "qemu/block.h"
+#include "qemu/caps.h"
+#include "qemu/image.h"
+#include "qemu/migration.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { QMP_TIMEOUT_MS = 30000 };
+
+static int check_closing(void *opaque, struct error *err)
+{
+    struct incoming *in = opaque;
+
+    if (atomic_load(&in->closing))
+        return error_set(err, ECANCELED, "the source gave the migration up");
+    return 0;
+}
+
+struct qmp_wait incoming_wait(struct incoming *in, unsigned ms)
+{
+    return (struct qmp_wait){.deadline = loop_clock() + ms * LOOP_MS,
+                             .check = check_closing,
+                             .opaque = in,
+                             .tick_ms = 100};
+}
+
+static const char *format_name(unsigned format)
+{
+    return format == BS_FORMAT_RAW ? "raw" : format == BS_FORMAT_QCOW2 ? "qcow2" : NULL;
+}
+
+/* The cookie is a peer's data: each field is looked at before anything is done with it. */
+static int check_cookie(const struct bs_cookie_source *cookie, struct error *err)
+{
+    for (u_int i = 0; i < cookie->disks.disks_len; i++) {
+        const struct bs_cookie_disk *disk = &cookie->disks.disks_val[i];
+
+        if (!format_name(disk->format))
+            return error_set(err, EINVAL, "disk %s has a format that is not known here",
+                             disk->target);
+        if (disk->flags & ~(unsigned)(BS_DISK_COPY | BS_DISK_INCREMENTAL))
+            return error_set(err, EINVAL, "disk %s is to be treated in a way not known here",
+                             disk->target);
+        if ((disk->flags & BS_DISK_INCREMENTAL) &&
+            (!format_name(disk->backing_format) || !*disk->backing || *disk->backing == '.' ||
+             strchr(disk->backing, '/')))
+            return error_set(err, EINVAL, "disk %s: '%s' is no name for a backing file",
+                             disk->target, disk->backing);
+        for (u_int k = 0; k < i; k++)
+            if (strcmp(cookie->disks.disks_val[k].target, disk->target) == 0)
+                return error_set(err, EINVAL, "disk %s is named twice", disk->target);
+    }
+    return 0;
+}
+
+static int read_definition(const struct bs_migrate_prepare_args *args,
+                           struct definition **ret_definition, struct error *err)
+{
+    struct definition *definition =
+        definition_parse(args->definition, strlen(args->definition), DEFINITION_PEER, err);
+
+    if (!definition)
+        return error_prefix(err, "the guest's definition is refused");
+    if (strcmp(definition->name, args->name) != 0 ||
+        memcmp(definition->uuid, args->uuid, UUID_SIZE) != 0) {
+        definition_free(definition);
+        return error_set(err, EINVAL,
+                         "the guest's definition has another name or UUID than the call");
+    }
+    *ret_definition = definition;
+    return 0;
+}
+
+/* An attached QEMU that waits under this name, or a domain of our own. */
+static int take_domain(struct incoming *in, const struct bs_migrate_prepare_args *args,
+                       const struct definition *definition, struct error *err)
+{
+    in->domain = domain_take_incoming(in->daemon->domains, args->name, in->uuid, err);
+    if (in->domain)
+        return 0;
+    if (err->code != ENOENT)
+        return -err->code;
+    if (!definition)
+        return error_set(err, ENOENT,
+                         "%s was attached at the source, so a QEMU must wait for it here: start "
+                         "one with -incoming defer and give it to bistream attach --incoming",
+                         args->name);
+    in->domain = domain_new_incoming(in->daemon->domains, definition, err);
+    return in->domain ? 0 : -err->code;
+}
+
+static const struct definition_disk *definition_find(const struct definition *definition,
+                                                     const char *target)
+{
+    for (size_t i = 0; i < definition->disk_count; i++)
+        if (strcmp(definition->disks[i].target, target) == 0)
+            return &definition->disks[i];
+    return NULL;
+}
+
+/* Each copy has to fit for itself when it is full, and all together as they are now. */
+static int check_space(struct incoming *in, struct error *err)
+{
+    const char *pool = in->daemon->config->pool_dir;
+    uint64_t together = 0;
+
+    for (u_int i = 0; i < in->cookie->disks.disks_len; i++) {
+        const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
+
+        if (!(disk->flags & BS_DISK_COPY))
+            continue;
+        if (image_check_space(pool, disk->size, err) < 0)
+            return error_prefix(err, "no room for disk %s", disk->target);
+        if (!checked_add_u64(together, disk->allocated, &together))
+            together = UINT64_MAX;
+    }
+    if (image_check_space(pool, together, err) < 0)
+        return error_prefix(err, "no room for the disks together");
+    return 0;
+}
+
+/* The backing file has to be in this host's pool already, the same to all appearances. */
+static int find_backing(struct incoming *in, const struct bs_cookie_disk *disk, char **ret_path,
+                        struct error *err)
+{
+    CLEANUP_FREE char *path = NULL;
+    struct image_info info;
+    bool same;
+
+    if (asprintf(&path, "%s/%s", in->daemon->config->pool_dir, disk->backing) < 0) {
+        path = NULL;
+        return error_set(err, ENOMEM, "no memory for the backing file's path");
+    }
+    if (image_info_read(path, format_name(disk->backing_format), &info, err) < 0)
+        return error_prefix(err, "disk %s needs its backing file here: copy %s to %s first",
+                            disk->target, disk->backing, in->daemon->config->pool_dir);
+    same = info.virtual_size == disk->backing_size;
+    image_info_release(&info);
+    if (!same)
+        return error_set(err, EINVAL,
+                         "disk %s: the backing file %s here has another size than the source's",
+                         disk->target, path);
+    *ret_path = take_ptr(path);
+    return 0;
+}
+
+static int make_volume(struct incoming *in, const struct bs_cookie_disk *disk,
+                       const struct definition_disk *defined, struct error *err)
+{
+    CLEANUP_FREE char *path = definition_disk_path(defined, in->daemon->config->pool_dir);
+    CLEANUP_FREE char *backing = NULL;
+    struct volume_spec spec = {.path = path,
+                               .format = format_name(disk->format),
+                               .size = disk->size,
+                               .returning = domain_returning(in->domain)};
+    int r;
+
+    if (!path)
+        return error_set(err, EINVAL, "disk %s has no file in the guest's definition",
+                         disk->target);
+    if (strcmp(spec.format, defined->format) != 0)
+        return error_set(err, EINVAL, "disk %s is %s in the definition and %s in the cookie",
+                         disk->target, defined->format, spec.format);
+    if (disk->flags & BS_DISK_INCREMENTAL) {
+        r = find_backing(in, disk, &backing, err);
+        if (r < 0)
+            return r;
+        spec.backing = backing;
+        spec.backing_format = format_name(disk->backing_format);
+    }
+    r = volume_create(&spec, in->hex, &in->volumes[in->volume_count], err);
+    if (r < 0)
+        return r;
+    in->volume_count++;
+    return 0;
+}
+
+/* A disk that isn't copied must be here, or reach here by shared storage. */
+static int check_present(struct incoming *in, const struct bs_cookie_disk *disk,
+                         const struct definition_disk *defined, struct error *err)
+{
+    CLEANUP_FREE char *path = definition_disk_path(defined, in->daemon->config->pool_dir);
+    struct image_info info;
+    bool same;
+
+    if (!path)
+        return error_set(err, EINVAL, "disk %s has no file in the guest's definition",
+                         disk->target);
+    if (image_info_read(path, format_name(disk->format), &info, err) < 0)
+        return error_prefix(err,
+                            "disk %s is not copied, so its image must be here already (or use "
+                            "--copy-storage-all)",
+                            disk->target);
+    same = info.virtual_size == disk->size;
+    image_info_release(&info);
+    if (!same)
+        return error_set(err, EINVAL, "disk %s is not copied, and %s here has another size",
+                         disk->target, path);
+    return 0;
+}
+
+static int make_volumes(struct incoming *in, const struct definition *definition, struct error *err)
+{
+    int r = check_space(in, err);
+
+    if (r < 0)
+        return r;
+    in->volumes = calloc(in->cookie->disks.disks_len + 1, sizeof *in->volumes);
+    if (!in->volumes)
+        return error_set(err, ENOMEM, "no memory for a list of volumes");
+    for (u_int i = 0; i < in->cookie->disks.disks_len; i++) {
+        const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
+        const struct definition_disk *defined = definition_find(definition, disk->target);
+
+        if (!defined)
+            return error_set(err, EINVAL, "disk %s is not in the guest's definition", disk->target);
+        r = disk->flags & BS_DISK_COPY ? make_volume(in, disk, defined, err)
+                                       : check_present(in, disk, defined, err);
+        if (r == 0)
+            r = check_closing(in, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int make_folder(struct incoming *in, struct error *err)
+{
+    if (asprintf(&in->folder, "%s/in-%.12s", in->daemon->config->run_dir, in->hex) < 0)
+        in->folder = NULL;
+    if (!in->folder || asprintf(&in->nbd_socket, "%s/nbd", in->folder) < 0)
+        in->nbd_socket = NULL;
+    if (!in->nbd_socket || asprintf(&in->migration_socket, "%s/ram", in->folder) < 0)
+        in->migration_socket = NULL;
+    if (!in->migration_socket)
+        return error_set(err, ENOMEM, "no memory for the sockets' paths");
+    if (mkdir(in->folder, 0700) < 0)
+        return error_set_errno(err, errno, "can't make the folder %s", in->folder);
+    return 0;
+}
+
+static int export_disk(struct incoming *in, struct qmp *qmp, const struct bs_cookie_disk *disk,
+                       const struct domain_disk *here, struct error *err)
+{
+    struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
+    int r;
+
+    if (here->empty || here->readonly)
+        return error_set(err, EINVAL, "disk %s can't be written to here", disk->target);
+    r = block_export_add(qmp, here->device, disk->target, &wait, err);
+    if (r < 0)
+        return r;
+    return block_export_check(in->nbd_socket, disk->target, disk->size, QMP_TIMEOUT_MS, err);
+}
+
+/* One writable export per disk that is copied, named by its target, and of the very size. */
+static int export_disks(struct incoming *in, struct qmp *qmp, struct error *err)
+{
+    struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
+    struct domain_disk *disks = NULL;
+    size_t count = 0;
+    int r = domain_disks(in->domain, &disks, &count, err);
+
+    if (r == 0)
+        r = block_exports_start(qmp, in->nbd_socket, &wait, err);
+    for (u_int i = 0; r == 0 && i < in->cookie->disks.disks_len; i++) {
+        const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
+        const struct domain_disk *here = NULL;
+
+        for (size_t k = 0; k < count && !here; k++)
+            if (strcmp(disks[k].target, disk->target) == 0)
+                here = &disks[k];
+        if (!here)
+            r = error_set(err, EINVAL, "the QEMU here has no disk %s", disk->target);
+        else if (disk->flags & BS_DISK_COPY)
+            r = export_disk(in, qmp, disk, here, err);
+        else if (here->size != disk->size)
+            r = error_set(err, EINVAL, "disk %s has %ju bytes here and %ju at the source",
+                          disk->target, (uintmax_t)here->size, (uintmax_t)disk->size);
+    }
+    domain_disks_free(disks, count);
+    return r;
+}
+
+static int await_stream(struct incoming *in, struct qmp *qmp, struct error *err)
+{
+    struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
+    struct qemu_caps caps;
+    int r = qemu_caps_query(qmp, &caps, &wait, err);
+
+    if (r == 0)
+        r = qemu_caps_require(&caps, err);
+    if (r == 0)
+        r = migration_prepare(qmp, false, &wait, err);
+    if (r == 0)
+        r = export_disks(in, qmp, err);
+    if (r == 0)
+        r = migration_incoming(qmp, in->migration_socket, &wait, err);
+    return r;
+}
+
+static int fill_cookie(const struct incoming *in, struct bs_cookie_destination *ret,
+                       struct error *err)
+{
+    ret->migration = strdup("migration");
+    ret->disks.disks_val = calloc(in->cookie->disks.disks_len + 1, sizeof *ret->disks.disks_val);
+    if (!ret->migration || !ret->disks.disks_val)
+        return error_set(err, ENOMEM, "no memory for the cookie");
+    for (u_int i = 0; i < in->cookie->disks.disks_len; i++) {
+        const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
+        struct bs_cookie_endpoint *to = &ret->disks.disks_val[ret->disks.disks_len];
+
+        if (!(disk->flags & BS_DISK_COPY))
+            continue;
+        ret->disks.disks_len++;
+        to->target = strdup(disk->target);
+        if (asprintf(&to->endpoint, "nbd/%s", disk->target) < 0)
+            to->endpoint = NULL;
+        if (!to->target || !to->endpoint)
+            return error_set(err, ENOMEM, "no memory for the cookie");
+    }
+    return 0;
+}
+
+int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *args,
+                     struct bs_cookie_destination *ret, struct error *err)
+{
+    struct definition *definition = NULL;
+    int r = check_cookie(in->cookie, err);
+
+    if (r == 0 && *args->definition)
+        r = read_definition(args, &definition, err);
+    if (r == 0)
+        r = take_domain(in, args, definition, err);
+    if (r == 0)
+        r = make_folder(in, err);
+    if (r == 0 && !domain_attached(in->domain)) {
+        r = make_volumes(in, definition, err);
+        if (r == 0)
+            r = domain_start_incoming(in->domain, NULL, err);
+    }
+    if (r == 0)
+        r = await_stream(in, domain_qmp(in->domain), err);
+    if (r == 0)
+        r = fill_cookie(in, ret, err);
+    definition_free(definition);
+    return r;
+}
