@@ -35,9 +35,9 @@ int block_drives_query(struct qmp *qmp, struct block_drive **ret, size_t *ret_co
                        const struct qmp_wait *wait, struct error *err);
 void block_drives_free(struct block_drive *drives, size_t count);
 
-/* -EBUSY, naming the job, when a block job runs on one of the COUNT drives. */
-int block_check_no_jobs(struct qmp *qmp, const struct block_drive *drives, size_t count,
-                        const struct qmp_wait *wait, struct error *err);
+/* -EBUSY, naming the job, while a block job of somebody's runs.  QEMU doesn't tell which drive it
+ * works on, so any will do. */
+int block_check_no_jobs(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 
 /* Has the guest's discards of a disk that launch.h started obeyed (or ignored) from now on.  Not
  * while NODE is exported. */

@@ -22,6 +22,7 @@ struct launch_disk {
     const char *path;   /* absolute */
     const char *format; /* "qcow2", "raw" */
     bool readonly;
+    bool backing; /* the image has a backing file: its node is called "vda-backing" */
     bool discard; /* the guest's discards and zeroes free space in the image */
     const char
         *cache; /* "none", "writeback", "writethrough", "directsync", "unsafe"; NULL: QEMU's */
@@ -78,9 +79,11 @@ int launch_kill(int pidfd, unsigned timeout_ms, struct error *err);
 /* Has the process ended? */
 bool launch_ended(int pidfd);
 
-/* Is the QEMU that listens on QMP_SOCKET the one that wrote PIDFILE?  Returns 0 and a pidfd in
- * RET_PIDFD for the caller to close; -ESRCH when that QEMU has ended (nobody listens); -EEXIST when
- * it is some other process; another negative errno; ERR is set. */
+/* Is the QEMU that launch_qemu() started with QMP_SOCKET and PIDFILE still there (we may have been
+ * restarted since)?  It holds a lock on its pid file as long as it lives, and the kernel tells
+ * whose lock that is.  Returns 0 and a pidfd in RET_PIDFD for the caller to close; -ESRCH when it
+ * has ended; -EEXIST when nobody holds the lock, but some process listens on the socket; another
+ * negative errno; ERR is set. */
 int launch_find(const char *qmp_socket, const char *pidfile, pid_t *ret_pid, int *ret_pidfd,
                 struct error *err);
 

@@ -38,7 +38,9 @@ struct qmp_thread *qmp_thread_new(struct error *err);
 /* Ends it, after the last of its connections was freed.  NULL is fine. */
 void qmp_thread_free(struct qmp_thread *thread);
 
-/* Called in the QMP thread: they may not block, send commands or free the connection. */
+/* Called in the QMP thread: they may not block, send commands or free the connection.  They may run
+ * just before qmp_connect() returns; events from before that are not seen, so ask for QEMU's state
+ * after connecting. */
 struct qmp_handlers {
     /* DATA is an empty object where the event has none; it lives as long as the call.
      * TIMESTAMP_US is QEMU's, microseconds since 1970.  May be NULL. */
@@ -79,9 +81,10 @@ int qmp_peer(const char *socket_path, pid_t *ret_pid, int *ret_pidfd, struct err
 struct qmp_wait {
     uint64_t deadline; /* on loop_clock()'s scale (common/loop.h); LOOP_NEVER: none */
     /* Called in the waiting thread, without a lock, before it sleeps, after each ring of the
-     * bell, and at least every TICK_MS (0: only when the bell rings).  Anything but 0 ends the
-     * wait; it is returned, and ERR should hold the reason.  The place to look at abort flags and
-     * to report progress; it may send commands with another qmp_wait.  May be NULL. */
+     * bell, and at least every TICK_MS (0: only when the bell rings).  A negative errno ends the
+     * wait and is returned by whoever waits; ERR should hold the reason.  The place to look at
+     * abort flags and to report progress; it may send commands with another qmp_wait.  May be
+     * NULL. */
     int (*check)(void *opaque, struct error *err);
     void *opaque;
     unsigned tick_ms;
