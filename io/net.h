@@ -39,6 +39,10 @@ int net_listen_unix(const char *path, mode_t mode, struct error *err);
 /* Connects to PATH (never blocks: UNIX sockets connect at once or say -EAGAIN). */
 int net_dial_unix(const char *path, struct error *err);
 
+/* Waits for EVENTS (POLLIN, POLLOUT) on FD until DEADLINE on loop_clock()'s scale.  Returns 0,
+ * -ETIMEDOUT, -ECANCELED once ABORT_FD (-1: none) is readable, or another negative errno. */
+int net_wait(int fd, short events, uint64_t deadline, int abort_fd);
+
 struct net_credentials {
     pid_t pid;
     uid_t uid;
