@@ -150,6 +150,7 @@ struct mux_channel_stats {
     uint64_t acked;    /* of them, received by the peer */
     uint64_t received; /* bytes that came */
     uint64_t taken;    /* of them, taken by the local socket */
+    bool end_acked;    /* this side's half has ended, and the peer's socket has taken all of it */
 };
 /* Returns 0, or -ENOENT for a channel that is gone. */
 int mux_channel_get_stats(const struct mux_session *session, uint32_t channel,
