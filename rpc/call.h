@@ -18,7 +18,9 @@ struct rpc_calls *rpc_calls_new(void);
 void rpc_calls_free(struct rpc_calls *calls);
 
 /* RESULT is 0 with the REPLY (status OK or ERROR; the payload is only lent), or -ETIMEDOUT or
- * -ECONNRESET with REPLY NULL.  Called exactly once per call. */
+ * -ECONNRESET with REPLY NULL.  Called exactly once per call.  It may use the table, but not free
+ * it; a call that it adds isn't among those that are being completed, except by rpc_calls_free().
+ */
 typedef void rpc_call_done(void *opaque, int result, const struct rpc_message *reply);
 
 /* Registers a call and gives it a serial.  DEADLINE on the scale of rpc_calls_tick(), UINT64_MAX:

@@ -96,6 +96,7 @@ static int encode_results(const struct rpc_procedure *procedure, const struct bs
 static int run(const struct rpc_procedure *procedure, void *opaque, const struct rpc_message *call,
                struct error *err, uint8_t **ret_data, size_t *ret_length)
 {
+    /* one byte more: calloc() of nothing may return NULL */
     CLEANUP_FREE void *args = calloc(1, procedure->args_size + 1);
     CLEANUP_FREE void *ret = calloc(1, procedure->ret_size + 1);
     int r;
