@@ -18,6 +18,7 @@
 #include "tests/guest/guestcheck.h"
 
 #define PIECE (4 << 20) /* bytes read at once */
+#define SLOTS_AT_ONCE (PIECE / GUEST_BLOCK)
 
 struct disks {
     struct image image[GUEST_DISKS_MAX];
@@ -103,18 +104,26 @@ static void check_block(const struct disks *disks, const uint8_t *p, struct plac
     }
 }
 
+/* Reads the COUNT blocks from slot FIRST on. */
+static void read_slots(struct disks *disks, uint32_t disk, uint32_t first, uint32_t count,
+                       uint8_t *buffer)
+{
+    uint64_t sector = disks->params.window + (uint64_t)first * GUEST_BLOCK_SECTORS;
+    image_read(&disks->image[disk], buffer, (size_t)count * GUEST_BLOCK, sector * GUEST_SECTOR);
+}
+
+/* Checks one disk's window; returns the number of writes seen. */
 static uint64_t check_window(struct disks *disks, uint32_t disk, uint64_t last)
 {
     const struct guest_params *params = &disks->params;
-    const uint32_t slots_at_once = PIECE / GUEST_BLOCK;
     uint8_t *buffer = allocate(PIECE);
     uint64_t checked = 0;
-    for (uint32_t first = 0; first < params->slots; first += slots_at_once) {
-        uint32_t count = (uint32_t)smaller(slots_at_once, params->slots - first);
-        uint64_t sector = params->window + (uint64_t)first * GUEST_BLOCK_SECTORS;
-        image_read(&disks->image[disk], buffer, (size_t)count * GUEST_BLOCK, sector * GUEST_SECTOR);
-        for (uint32_t i = 0; i < count; i++, sector += GUEST_BLOCK_SECTORS) {
-            struct place place = {.disk = disk, .sector = sector};
+    for (uint32_t first = 0, count; first < params->slots; first += count) {
+        struct place place = {.disk = disk,
+                              .sector = params->window + (uint64_t)first * GUEST_BLOCK_SECTORS};
+        count = (uint32_t)smaller(SLOTS_AT_ONCE, params->slots - first);
+        read_slots(disks, disk, first, count, buffer);
+        for (uint32_t i = 0; i < count; i++, place.sector += GUEST_BLOCK_SECTORS) {
             check_block(disks, buffer + (size_t)i * GUEST_BLOCK, place, first + i, last);
             checked += last_write(params, last, disk, first + i) > 0;
         }
@@ -123,20 +132,48 @@ static uint64_t check_window(struct disks *disks, uint32_t disk, uint64_t last)
     return checked;
 }
 
+/* The highest number of a write that any block of one disk's window begins with. */
+static uint64_t highest_write(struct disks *disks, uint32_t disk)
+{
+    const struct guest_params *params = &disks->params;
+    uint8_t *buffer = allocate(PIECE);
+    uint64_t highest = 0, counter;
+    char found[80];
+    for (uint32_t first = 0, count; first < params->slots; first += count) {
+        struct place place = {.disk = disk,
+                              .sector = params->window + (uint64_t)first * GUEST_BLOCK_SECTORS};
+        count = (uint32_t)smaller(SLOTS_AT_ONCE, params->slots - first);
+        read_slots(disks, disk, first, count, buffer);
+        for (uint32_t i = 0; i < count; i++, place.sector += GUEST_BLOCK_SECTORS) {
+            const uint8_t *p = buffer + (size_t)i * GUEST_BLOCK;
+            if (sector_decode(p, place, &counter, found, sizeof found) && counter > highest) {
+                highest = counter;
+            }
+        }
+    }
+    free(buffer);
+    return highest;
+}
+
 int check_images(int argc, char **argv)
 {
     static const struct option options[] = {{"counter", required_argument, NULL, 'c'}, {0}};
-    const char *counter = NULL;
+    uint64_t last = 0, checked = 0;
+    bool given = false;
     struct disks disks;
-    uint64_t checked = 0;
-    while (getopt_long(argc, argv, "", options, NULL) != -1) {
-        counter = optarg;
+    int c;
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (c != 'c') {
+            return EXIT_UNCHECKED;
+        }
+        last = parse_number("--counter", optarg);
+        given = true;
     }
-    if (!counter) {
-        unchecked("images needs --counter, see --help");
-    }
-    const uint64_t last = parse_number("--counter", counter);
     disks_open(&disks, argc - optind, argv + optind);
+    for (uint32_t disk = 0; !given && disk < disks.params.disks; disk++) {
+        uint64_t highest = highest_write(&disks, disk);
+        last = highest > last ? highest : last;
+    }
     for (uint32_t disk = 0; disk < disks.params.disks; disk++) {
         checked += check_window(&disks, disk, last);
     }

@@ -114,7 +114,7 @@ static size_t pages_end(const struct status *status)
 static void check_page(const uint8_t *p, uint32_t page, uint64_t expected)
 {
     for (uint32_t i = 0; i < GUEST_BLOCK_SECTORS; i++, p += GUEST_SECTOR) {
-        struct place place = {.disk = RAM_DISK, .sector = page * GUEST_BLOCK_SECTORS + i};
+        struct place place = {.disk = RAM_DISK, .sector = (uint64_t)page * GUEST_BLOCK_SECTORS + i};
         uint64_t counter;
         char why[80];
         if (!sector_decode(p, place, &counter, why, sizeof why)) {
@@ -163,7 +163,7 @@ static int report(const struct memory *memory, const struct status *status)
 /* Reads the guest's memory until its counter is above ABOVE, for TIMEOUT seconds. */
 static int check_live(const char *socket, uint64_t above, uint64_t timeout)
 {
-    const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+    const struct timespec pause = {.tv_nsec = 20000000};
     const time_t end = time(NULL) + (time_t)timeout;
     struct status status;
     struct qmp *qmp = qmp_open(socket);

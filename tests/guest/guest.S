@@ -12,6 +12,9 @@
  * and tried again until it succeeds.  The counter starts at 1 with every boot, so a guest that was
  * reset, instead of having gone on, is noticed at once.
  *
+ * The disks are the BIOS's, 0x80 being vda.  SeaBIOS numbers virtio disks by bootindex and then by
+ * PCI address; with QEMU's "-boot strict=on" it leaves out those without a bootindex.
+ *
  * COM1 says "bistream guest: disks N" when the first write is about to happen.
  *
  * Real mode with all segments 0.  To reach the pages beyond 1 MiB the limits of DS and ES are
@@ -381,4 +384,4 @@ slot:
 page:
     .long 0
 
-    .org GUEST_SECTOR * GUEST_PROGRAM_SECTORS
+    .org GUEST_PROGRAM_SIZE

@@ -19,8 +19,8 @@
 enum { EXIT_GOOD = 0, EXIT_LOST = 1, EXIT_UNCHECKED = 2 };
 
 /* Prints "guestcheck: SENTENCE" on stderr and exits. */
-_Noreturn void lost(const char *format, ...) __attribute__((format(printf, 1, 2)));
-_Noreturn void unchecked(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void lost(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+void unchecked(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /* --- image.c: a disk image, read through NBD */
 

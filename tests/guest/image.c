@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -36,17 +38,14 @@ static const char *file_format(const char *path)
 
 static int connect_file(struct nbd_handle *nbd, const char *path)
 {
-    char prefix[] = "json:";
+    char *filename = NULL;
     json_t *options =
         json_pack("{s:s, s:b, s:b, s:{s:s, s:s}}", "driver", file_format(path), "read-only", 1,
                   "force-share", 1, "file", "driver", "file", "filename", path);
     char *text = options ? json_dumps(options, JSON_COMPACT) : NULL;
-    char *filename = text ? malloc(strlen(prefix) + strlen(text) + 1) : NULL;
-    if (!filename) {
+    if (!text || asprintf(&filename, "json:%s", text) < 0) {
         unchecked("cannot open image %s: out of memory", path);
     }
-    strcpy(filename, prefix);
-    strcat(filename, text);
     char program[] = "qemu-nbd", read_only[] = "--read-only";
     int r =
         nbd_connect_systemd_socket_activation(nbd, (char *[]){program, read_only, filename, NULL});
@@ -115,8 +114,9 @@ struct extent image_extent(struct image *image, uint64_t offset)
     if (nbd_can_meta_context(image->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) != 1) {
         return extent;
     }
-    nbd_extent_callback callback = {.callback = take_extents, .user_data = &extent};
-    if (nbd_block_status(image->nbd, rest < step ? rest : step, offset, callback, 0) < 0 ||
+    if (nbd_block_status(image->nbd, rest < step ? rest : step, offset,
+                         (nbd_extent_callback){.callback = take_extents, .user_data = &extent},
+                         0) < 0 ||
         extent.end <= offset) {
         unchecked("cannot tell the holes of image %s: %s", image->name, nbd_get_error());
     }

@@ -18,11 +18,12 @@
 
 #define GUEST_SECTOR 512
 #define GUEST_BLOCK_SECTORS 8
-#define GUEST_BLOCK (GUEST_SECTOR * GUEST_BLOCK_SECTORS)
+#define GUEST_BLOCK 4096
 
 /* The program: the boot sector and what it loads from right behind it. */
 #define GUEST_LOAD_ADDRESS 0x7c00
 #define GUEST_PROGRAM_SECTORS 4
+#define GUEST_PROGRAM_SIZE 2048
 
 /* SeaBIOS knows sixteen hard disks, 0x80 to 0x8f. */
 #define GUEST_DISKS_MAX 16

@@ -28,7 +28,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define WINDOW MIB
-#define PIECES 8 /* of data, on the disks other than vda */
+#define PIECES UINT64_C(8) /* of data, on the disks other than vda */
 #define PIECE (64 << 10)
 
 extern char **environ;
@@ -41,7 +41,7 @@ static const char usage[] =
     "    --size SIZE        of every disk (default 1G)\n"
     "    --vda-data SIZE    incompressible data on vda (default 256M)\n"
     "    --slots N          blocks of 4 KiB in each write window (default 1024)\n"
-    "    --ram SIZE         RAM that the guest writes (default 4M)\n"
+    "    --ram SIZE         RAM that the guest writes (default 4M); it needs 16M more than that\n"
     "    --pause USEC       time between two writes (default 0)\n"
     "    --program FILE     the guest, instead of the one that was built with mkguest\n"
     "Makes DIR/vda.FORMAT, DIR/vdb.FORMAT, ... and prints a line about each.  SIZEs may end in K, "
@@ -54,7 +54,7 @@ struct plan {
     struct guest_params params;
 };
 
-_Noreturn static void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 static void die(const char *format, ...)
 {
@@ -186,7 +186,7 @@ static void write_data(int fd, uint64_t size, uint64_t offset, uint32_t disk, co
 
 static void write_program(int fd, const struct plan *plan, const char *path)
 {
-    uint8_t program[GUEST_SECTOR * GUEST_PROGRAM_SECTORS];
+    uint8_t program[GUEST_PROGRAM_SIZE];
     struct guest_params built;
     int in = open(plan->program, O_RDONLY | O_CLOEXEC);
     if (in < 0 || read(in, program, sizeof program) != (ssize_t)sizeof program) {

@@ -43,7 +43,7 @@ struct qmp *qmp_open(const char *path)
     if (strlen(path) >= sizeof address.sun_path) {
         unchecked("the QMP socket's path %s is too long", path);
     }
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct timeval limit = {.tv_sec = QMP_TIMEOUT};
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0 ||
