@@ -7,7 +7,10 @@
  * The session does no I/O, starts no thread, reads no clock and logs nothing; what it has to say it
  * says through callbacks.  docs/protocol.md has the rules of the wire.
  *
- * One thread at a time.  A callback must not call back into the session, except where said.
+ * One thread at a time.  A callback must not call back into the session.  opened(), data(), eof(),
+ * writable(), reset(), forgotten() and closed() come out of mux_session_receive(); writable() and
+ * forgotten() also out of mux_session_send(), eof() out of mux_channel_consume(), reset() and
+ * closed() out of mux_session_abandon(), reset() out of mux_session_close().
  */
 #ifndef MUX_SESSION_H
 #define MUX_SESSION_H
@@ -40,14 +43,17 @@ struct mux_callbacks {
     /* mux_channel_space() has become larger than 0 after having been 0. */
     void (*writable)(void *opaque, uint32_t channel);
 
-    /* CHANNEL is dead in both directions because the peer, or the end of the session, reset it. */
+    /* CHANNEL is dead in both directions because the peer, or the end of the session
+     * (BS_RESET_CLOSED), reset it.  Not called for one that mux_channel_reset() gave up. */
     void (*reset)(void *opaque, uint32_t channel, uint64_t code, const char *text);
 
-    /* CHANNEL is finished on both sides and its number is never used again. */
+    /* CHANNEL is finished on both sides and its number is never used again.  What the end of the
+     * session resets is gone at once, without this call. */
     void (*forgotten)(void *opaque, uint32_t channel);
 
     /* The session has ended: by the peer's CLOSE, by the answer to ours, or by a violation, after
-     * which mux_session_send() still gives out the CLOSE that names it.  Called once. */
+     * which mux_session_send() still gives out the CLOSE that names it.  Called once, and the last
+     * of all callbacks. */
     void (*closed)(void *opaque, uint64_t code, const char *text);
 };
 
@@ -56,28 +62,30 @@ struct mux_config {
     uint32_t serial;                 /* of that call: stands in every STREAM message */
     struct mux_limits local, remote; /* what this side said, and what the peer said */
     uint64_t memory;                 /* cap of each of the two pools, in bytes */
-    uint64_t
-        ping_interval; /* ns without anything received after which a PING goes out; 0: no PING */
-    uint64_t ping_timeout; /* ns without anything received after which the link is dead */
+    /* ns without anything received after which a PING goes out, and after which the link is dead.
+     * 0: never.  (PINGs that measure the round trip go out in any case, while data comes.) */
+    uint64_t ping_interval, ping_timeout;
     const struct mux_callbacks *callbacks;
     void *opaque;
 };
 
-/* Makes a session on which nothing has been said yet.  Returns NULL when memory is short, or when
- * the first windows of all possible channels don't fit into MEMORY. */
+/* Makes a session on which nothing has been said yet.  Returns NULL when memory is short, when a
+ * first window is 0, or when MEMORY can't hold LOCAL's first window for every channel that LOCAL
+ * and REMOTE allow, and for channel 0. */
 struct mux_session *mux_session_new(const struct mux_config *config, uint64_t now);
 void mux_session_free(struct mux_session *session);
 
-/* Takes LENGTH bytes from the link, split anywhere; all of them are taken.  Returns 0, or -EPROTO
- * when the session is dead (closed() has said why, mux_session_send() has the CLOSE). */
+/* Takes LENGTH bytes from the link, split anywhere; all of them are taken.  Returns 0, also for the
+ * peer's CLOSE; or -EPROTO when the session is dead by a broken rule or for want of memory
+ * (closed() has said why, mux_session_send() has the CLOSE): nothing more need be read. */
 int mux_session_receive(struct mux_session *session, const uint8_t *data, size_t length,
                         uint64_t now);
 
 /* Puts whole messages for the link into BUFFER, as many as fit and as there are.  SIZE is at least
- * BS_FRAME_MESSAGE_MAX.  Each message is at most that long, so one TLS record holds it.  At most
- * one message more is begun once *RET_URGENT was set: it says that control frames, channel 0 or
- * small messages are in BUFFER, which must not wait behind more gathering.  Returns the number of
- * bytes; 0: nothing to say now. */
+ * BS_FRAME_MESSAGE_MAX.  Each message is at most that long, so one TLS record holds it.
+ * *RET_URGENT says that control frames (other than LIMIT), channel 0 or small messages are in
+ * BUFFER, which must not wait behind more gathering; at most one message of bulk stands behind them
+ * then. Returns the number of bytes; 0: nothing to say now. */
 size_t mux_session_send(struct mux_session *session, uint8_t *buffer, size_t size, uint64_t now,
                         bool *ret_urgent);
 
@@ -93,9 +101,10 @@ uint64_t mux_session_deadline(const struct mux_session *session);
 /* Does what time asks for.  Returns 0, or -ETIMEDOUT when the link is dead. */
 int mux_session_tick(struct mux_session *session, uint64_t now);
 
-/* Begins the end of the session.  CODE is BS_CLOSE_*; BS_CLOSE_DONE wants all channels but 0
- * forgotten (-EBUSY otherwise); any other code resets the rest.  closed() follows the peer's
- * answer. */
+/* Begins the end of the session.  CODE is BS_CLOSE_*.  BS_CLOSE_DONE wants all channels but 0
+ * forgotten (-EBUSY otherwise) and goes out behind what was handed over for channel 0; any other
+ * code goes out at once and resets the rest.  closed() follows the peer's answer; what the peer
+ * says before it is skipped.  Harmless after the end. */
 int mux_session_close(struct mux_session *session, uint64_t code, const char *text);
 
 /* The link is gone for good: everything still open is reported by reset() and closed(). */
@@ -119,8 +128,9 @@ int mux_channel_open(struct mux_session *session, const char *endpoint, uint32_t
  * a channel that is gone or whose half has ended. */
 size_t mux_channel_space(const struct mux_session *session, uint32_t channel);
 
-/* Room to read LENGTH (<= mux_channel_space()) bytes into; mux_channel_commit() hands over what
- * was filled.  Returns the number of parts, or -ENOMEM, -EPIPE. */
+/* Room to read LENGTH (<= mux_channel_space(), else -EINVAL) bytes into; mux_channel_commit() hands
+ * over what was filled, with no other call on the session in between.  Returns the number of parts,
+ * or -ENOMEM, -EPIPE. */
 int mux_channel_reserve(struct mux_session *session, uint32_t channel, size_t length,
                         struct iovec iov[2]);
 void mux_channel_commit(struct mux_session *session, uint32_t channel, size_t length);
@@ -129,18 +139,20 @@ void mux_channel_commit(struct mux_session *session, uint32_t channel, size_t le
 int64_t mux_channel_write(struct mux_session *session, uint32_t channel, const void *data,
                           size_t length);
 
-/* This side's half ends behind what was handed over.  Harmless when said twice. */
+/* This side's half ends behind what was handed over.  Harmless when said twice.  Channel 0 has no
+ * end but the session's. */
 void mux_channel_end(struct mux_session *session, uint32_t channel);
 
-/* Gives the channel up in both directions.  CODE is BS_RESET_*.  No callback but forgotten()
- * follows for it.  Harmless for a channel that is gone. */
+/* Gives the channel up in both directions.  CODE is BS_RESET_* other than BS_RESET_CLOSED.  No
+ * callback but forgotten() follows for it.  Harmless for a channel that is gone, and for channel 0.
+ */
 void mux_channel_reset(struct mux_session *session, uint32_t channel, uint64_t code,
                        const char *text);
 
-/* What came and was not taken yet.  Returns the number of parts, 0 for nothing. */
+/* What came and was not taken yet.  Returns the number of parts, 0 for nothing.  Channel 0's can be
+ * had also after the end. */
 int mux_channel_peek(const struct mux_session *session, uint32_t channel, struct iovec iov[2]);
-/* LENGTH bytes of it have been taken.  May bring eof() (this is the one call during which it is
- * allowed to be called from outside mux_session_receive()). */
+/* LENGTH bytes of it have been taken.  May bring eof(). */
 void mux_channel_consume(struct mux_session *session, uint32_t channel, size_t length);
 /* The end of the peer's half has been passed on to the local socket. */
 void mux_channel_eof_taken(struct mux_session *session, uint32_t channel);

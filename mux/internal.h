@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * What the files of mux/ share; nothing outside includes this.
+ *
+ *  session.c   the session from its making to its end
+ *  receive.c   frames from the link: checked, then passed to the files below
+ *  channel.c   channels: their numbers, their states, and when they are forgotten
+ *  stream.c    the bytes of a channel, to and from its local socket
+ *  credit.c    the two pools, windows, and when a LIMIT is due
+ *  schedule.c  who is next
+ *  send.c      frames for the link, built in that order
+ *  timer.c     PING, the round trip, and what becomes of quiet channels
+ *
+ * Everything that a frame from the peer brings about is noted in flags (say_* of the session, say
+ * of the channel), which send.c turns into frames later.  So reading never waits for writing and
+ * needs no queue of answers.
+ */
+#ifndef MUX_INTERNAL_H
+#define MUX_INTERNAL_H
+
+#include "common/checked.h"
+#include "common/ring.h"
+#include "mux/session.h"
+#include "rpc/message.h"
+
+#include <sys/queue.h>
+
+/* ---- tuning --------------------------------------------------------------------------------- */
+
+enum {
+    MUX_QUANTUM = BS_FRAME_MESSAGE_MAX - RPC_FRAME_OVERHEAD, /* bytes in one turn: one message */
+    MUX_SMALL = 2048, /* a message of no more, and nothing behind it, wants low latency */
+    MUX_UNSENT_MAX =
+        1024 * 1024, /* taken from a local socket ahead of the link: one gathered write */
+    MUX_GATHER_MIN = 256 * 1024,
+    MUX_GATHER_MAX = 1024 * 1024,
+    MUX_GATHER_SMALL = 64 * 1024, /* for MUX_SMALL_TIME after a small message */
+};
+
+#define MUX_MILLISECOND UINT64_C(1000000)
+#define MUX_SMALL_TIME (100 * MUX_MILLISECOND)
+#define MUX_QUIET_TIME (50 * MUX_MILLISECOND)    /* between two looks for quiet channels */
+#define MUX_MEASURE_TIME (10 * MUX_MILLISECOND)  /* between two PINGs that measure */
+#define MUX_ROUND_TRIP_MIN (1 * MUX_MILLISECOND) /* the loops at both ends take as long */
+#define MUX_MEMORY_MAX (UINT64_C(1) << 48)       /* of a pool: keeps sums far from overflow */
+
+/* ---- channels ------------------------------------------------------------------------------- */
+
+/* This side's half of a channel. */
+enum mux_send_state {
+    MUX_SEND_OPEN,   /* bytes may be handed over */
+    MUX_SEND_ENDING, /* no more will be; EOF goes out behind the last of them */
+    MUX_SEND_ENDED,  /* EOF has been sent */
+    MUX_SEND_DONE,   /* and acknowledged */
+};
+
+/* The peer's half. */
+enum mux_receive_state {
+    MUX_RECEIVE_OPEN,  /* DATA may come */
+    MUX_RECEIVE_ENDED, /* EOF came, but not every byte before it has been taken */
+    MUX_RECEIVE_TOLD,  /* every byte has, and the eof() callback was made */
+    MUX_RECEIVE_TAKEN, /* the local socket took the end; the LIMIT that says so is due */
+    MUX_RECEIVE_DONE,  /* that LIMIT has been sent */
+};
+
+/* Both directions at once.  What has both sent and received RESET is forgotten. */
+enum mux_reset_state {
+    MUX_RESET_NONE,
+    MUX_RESET_OURS,   /* this side gave the channel up: its RESET is due or sent, the peer's awaited
+                       */
+    MUX_RESET_THEIRS, /* the peer's came: ours, which answers it, is due */
+};
+
+/* Frames that a channel has due, DATA aside. */
+enum {
+    MUX_SAY_OPEN = 1 << 0,
+    MUX_SAY_LIMIT = 1 << 1,
+    MUX_SAY_EOF = 1 << 2,
+    MUX_SAY_RESET = 1 << 3,
+};
+
+/* Where a channel stands for its turn to send DATA. */
+enum mux_queue { MUX_QUEUE_NONE, MUX_QUEUE_FRESH, MUX_QUEUE_BULK };
+
+/* Directions in which something moved since the last look for quiet channels. */
+enum { MUX_MOVED_IN = 1 << 0, MUX_MOVED_OUT = 1 << 1 };
+
+struct mux_channel {
+    struct mux_session *session;
+    struct mux_channel *next; /* in its bucket of the session's table */
+    uint32_t number;
+
+    enum mux_send_state send;
+    enum mux_receive_state receive;
+    enum mux_reset_state reset;
+    unsigned say; /* MUX_SAY_*; not 0: in session->control */
+    TAILQ_ENTRY(mux_channel) control_link;
+    char *endpoint; /* of a channel opened here: what OPEN says */
+    uint64_t reset_code;
+    char *reset_text; /* NULL: none */
+    bool heard;       /* a frame for it came, so the peer knows it */
+
+    /* Our half, positions from the start of the stream: acked <= sent <= queued <= send_limit.
+     * OUT holds what lies between acked and queued. */
+    struct ring out;
+    uint64_t acked, sent, queued, send_limit;
+    uint64_t send_charge; /* what the send pool counts for it */
+    enum mux_queue queue;
+    TAILQ_ENTRY(mux_channel) data_link;
+    bool fresh;   /* what is unsent came when nothing was, and is no more than MUX_SMALL */
+    bool blocked; /* mux_channel_space() was 0 when last looked at: owes writable() */
+    bool starved; /* and it is the send pool that is short: in session->starved */
+    TAILQ_ENTRY(mux_channel) starved_link;
+
+    /* The peer's half: taken <= received <= receive_limit.  IN holds what lies between taken and
+     * received. */
+    struct ring in;
+    uint64_t taken, received, receive_limit;
+    uint64_t said_received; /* in the last LIMIT */
+    uint64_t receive_charge;
+    uint64_t window; /* how far the limit shall stand ahead of what was taken, if the pool allows */
+    uint64_t measured_at, measured_taken; /* begin of the time over which the rate is measured */
+
+    unsigned moved; /* MUX_MOVED_* */
+    bool active;    /* in session->active */
+    TAILQ_ENTRY(mux_channel) active_link;
+};
+
+TAILQ_HEAD(mux_channels, mux_channel);
+
+/* ---- the session ---------------------------------------------------------------------------- */
+
+/* Memory of one kind, shared by the channels: the first window of every possible channel is set
+ * aside for good, what goes beyond it comes from the rest. */
+struct mux_pool {
+    uint64_t first;  /* set aside for each channel */
+    uint64_t growth; /* the rest of the cap */
+    uint64_t grown;  /* of the rest, in use */
+    uint64_t used;   /* in use altogether */
+};
+
+enum mux_session_state {
+    MUX_OPEN,
+    MUX_CLOSING, /* this side began the end; nothing counts any more but the peer's CLOSE */
+    MUX_CLOSED,  /* closed() has been called; at most our CLOSE is still to go out */
+};
+
+/* The frame that is being received, in whatever pieces the link delivers it. */
+struct mux_input {
+    struct rpc_decoder decoder;
+    uint8_t head[BS_FRAME_HEADER_SIZE];
+    size_t head_used;
+    struct bs_frame frame;
+    size_t data_length;          /* behind the frame's header */
+    bool keepalive;              /* no frame at all but a message of the keepalive program */
+    struct mux_channel *channel; /* that it is for; NULL: none, or forgotten */
+    char text[BS_TEXT_MAX + 1];  /* of OPEN, RESET, CLOSE */
+    size_t text_used;
+};
+
+struct mux_session {
+    struct mux_config config;
+    enum mux_session_state state;
+    bool deaf;    /* nothing from the link is looked at any more */
+    uint64_t now; /* as the caller last said */
+
+    struct mux_channel **buckets; /* every channel, by number */
+    uint32_t bucket_mask;
+    struct mux_channel *zero;
+    uint32_t next_number;  /* for the next channel opened here */
+    uint32_t opened_sent;  /* highest number that an OPEN of ours said */
+    uint32_t opened_seen;  /* highest number that an OPEN of the peer's said */
+    uint32_t ours, theirs; /* channels not forgotten, by who opened them; 0 not counted */
+
+    struct mux_pool send_pool, receive_pool;
+    bool send_freed; /* the send pool got room: look after the starved */
+
+    struct mux_channels control; /* frames due, oldest first, so that OPENs go out in order */
+    struct mux_channels fresh;   /* turned busy just now, with no more than a quantum */
+    struct mux_channels bulk;    /* the other busy ones */
+    struct mux_channels starved;
+    struct mux_channels active; /* looked at every MUX_QUIET_TIME */
+    uint64_t quiet_at;          /* the next look; UINT64_MAX: none due */
+    uint64_t unsent;            /* bytes queued on all channels */
+
+    bool say_keepalive; /* a PONG of the keepalive program */
+    bool say_pong;      /* to the newest PING */
+    uint64_t pong_token;
+    bool say_ping;
+    bool ping_waiting;   /* for the PONG to ping_token */
+    uint64_t ping_token; /* of the last PING; they count from 1 */
+    uint64_t ping_at;    /* when it went out, or was found due */
+    uint64_t round_trip; /* smoothed; 0: not measured */
+    uint64_t received_at;
+    uint64_t small_at; /* the last small message; with had_small */
+    bool had_small;
+
+    bool say_close, close_sent;
+    uint64_t close_code;
+    char close_text[BS_TEXT_MAX + 1];
+
+    struct mux_input input;
+};
+
+/* session.c */
+
+/* The peer broke a rule: ends the session with a CLOSE that names it.  Returns -EPROTO. */
+int mux_session_violation(struct mux_session *session, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* The session can't go on: ends it with a CLOSE of CODE.  Returns -EPROTO. */
+int mux_session_fail(struct mux_session *session, uint64_t code, const char *text);
+/* The peer said CLOSE. */
+void mux_session_peer_closed(struct mux_session *session, uint64_t code, const char *text);
+
+/* channel.c */
+
+struct mux_channel *mux_channel_find(const struct mux_session *session, uint32_t number);
+/* Finds CHANNEL unless it was reset or the session is no longer open; NULL otherwise. */
+struct mux_channel *mux_channel_find_live(const struct mux_session *session, uint32_t number);
+bool mux_channel_is_ours(const struct mux_session *session, uint32_t number);
+/* 1 to BS_ENDPOINT_MAX printable characters? */
+bool mux_endpoint_valid(const char *name, size_t length);
+/* Adds a channel of that NUMBER to the session; NULL without memory. */
+struct mux_channel *mux_channel_new(struct mux_session *session, uint32_t number);
+/* Takes CHANNEL out of everything and frees it. */
+void mux_channel_free(struct mux_channel *channel);
+/* The setters return false, changing nothing, where the tables don't allow the step. */
+bool mux_channel_set_send(struct mux_channel *channel, enum mux_send_state state);
+bool mux_channel_set_receive(struct mux_channel *channel, enum mux_receive_state state);
+bool mux_channel_set_reset(struct mux_channel *channel, enum mux_reset_state state);
+/* Gives back the memory of a channel that was reset. */
+void mux_channel_drop(struct mux_channel *channel);
+/* RESET came. */
+void mux_channel_peer_reset(struct mux_channel *channel, uint64_t code, const char *text);
+/* Forgets CHANNEL, which is gone then, if the rules say so.  Returns whether. */
+bool mux_channel_forget_if_finished(struct mux_channel *channel);
+/* Forgets CHANNEL. */
+void mux_channel_forget(struct mux_channel *channel);
+
+/* stream.c */
+
+/* DATA came.  Returns 0, or -EPROTO when the session had to end for want of memory. */
+int mux_stream_deliver(struct mux_channel *channel, const uint8_t *data, size_t length);
+/* The peer has received everything before ACKED, which is not above what was sent. */
+void mux_stream_acked(struct mux_channel *channel, uint64_t acked);
+/* Calls eof() if the peer's half has ended and every byte of it has been taken. */
+void mux_stream_tell_eof(struct mux_channel *channel);
+
+/* credit.c */
+
+/* Sets up POOL within CAP for CHANNELS channels with FIRST bytes each.  Returns false when they
+ * don't fit. */
+bool mux_pool_init(struct mux_pool *pool, uint64_t cap, uint64_t channels, uint64_t first);
+/* Count anew what a channel holds; to be called after each change of it. */
+void mux_credit_charge_send(struct mux_channel *channel);
+void mux_credit_charge_receive(struct mux_channel *channel);
+/* What may be handed over now.  Remembers when that is nothing. */
+size_t mux_credit_space(struct mux_channel *channel);
+/* Calls writable() if that is owed. */
+void mux_credit_recheck(struct mux_channel *channel);
+void mux_credit_feed_starved(struct mux_session *session);
+/* Bytes came or were taken: lets the window grow, and asks for a LIMIT when one is due. */
+void mux_credit_moved(struct mux_channel *channel);
+/* What a LIMIT shall say now: takes the credit that it grants from the pool. */
+void mux_credit_grant(struct mux_channel *channel, uint64_t *ret_received, uint64_t *ret_limit);
+/* Nothing came for a while: the window shrinks back, and what is unsaid is said. */
+void mux_credit_quiet(struct mux_channel *channel);
+
+/* schedule.c */
+
+/* Asks for SAY frames of CHANNEL. */
+void mux_schedule_say(struct mux_channel *channel, unsigned say);
+/* Takes frames back that were asked for. */
+void mux_schedule_unsay(struct mux_channel *channel, unsigned say);
+/* ADDED bytes more are queued on CHANNEL. */
+void mux_schedule_data(struct mux_channel *channel, size_t added);
+/* The channel whose turn it is to send DATA; NULL: none has any. */
+struct mux_channel *mux_schedule_next(struct mux_session *session);
+/* CHANNEL had its turn and sent LENGTH bytes. */
+void mux_schedule_turn(struct mux_channel *channel, size_t length);
+/* CHANNEL has no turns any more. */
+void mux_schedule_remove(struct mux_channel *channel);
+
+/* timer.c */
+
+uint64_t mux_elapsed(const struct mux_session *session, uint64_t since);
+/* Something moved in CHANNEL (MUX_MOVED_*): it is not quiet. */
+void mux_timer_moved(struct mux_channel *channel, unsigned moved);
+/* DATA came: the round trip should be known. */
+void mux_timer_measure(struct mux_session *session);
+/* A PING has gone out, with the token behind ping_token. */
+void mux_timer_pinged(struct mux_session *session);
+/* A PONG came.  Returns false for a token never sent. */
+bool mux_timer_pong(struct mux_session *session, uint64_t token);
+
+#endif
