@@ -21,8 +21,6 @@ struct control_connection {
     struct daemon *daemon;
     unsigned id; /* for the log: "control 7" */
     uid_t uid;   /* of the client */
-    /* the rest is control.c's own */
-    struct control_client *client;
 };
 
 /* Starts to accept on LISTENER (taken over also on failure).  Returns NULL with ERR. */
