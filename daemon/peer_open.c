@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * BISTREAM_OPEN: checks what the peer offers and says what this side does.  Nothing is made here;
+ * the link becomes a session when the reply has been written to it (peer.c).
+ */
+#include "config.h"
+
+#include "daemon/session_limits.h"
+#include "daemon/peer.h"
+
+#include <errno.h>
+#include <openssl/rand.h>
+#include <string.h>
+
+static int check_offer(const struct bs_bistream_open_args *args, struct error *err)
+{
+    if (args->vers_min > BS_BISTREAM_VERSION || args->vers_max < BS_BISTREAM_VERSION ||
+        args->vers_min > args->vers_max)
+        return error_set(err, EOPNOTSUPP,
+                         "BiStream versions %u to %u are offered, this host knows version %d",
+                         args->vers_min, args->vers_max, BS_BISTREAM_VERSION);
+    switch (args->purpose) {
+    case BS_PURPOSE_PROBE:
+    case BS_PURPOSE_FORWARD:
+    case BS_PURPOSE_MIGRATION:
+        return 0;
+    default:
+        return error_set(err, EINVAL, "a session for purpose %u is not known here", args->purpose);
+    }
+}
+
+int peer_handle_open(void *opaque, const void *args_, void *ret_, struct error *err)
+{
+    const struct bs_bistream_open_args *args = args_;
+    struct bs_bistream_open_ret *ret = ret_;
+    struct peer_link *link = opaque;
+    uint64_t memory = link->daemon->config->session_memory;
+    struct peer_session_open open = {.peer = link->peer, .purpose = args->purpose};
+    int r;
+
+    r = check_offer(args, err);
+    if (r == 0)
+        r = session_limits_remote(&args->limits, memory, false, &open.remote, err);
+    if (r < 0)
+        return r;
+    open.local = session_limits_local(memory, false);
+    open.serial = link->call->header.serial;
+    if (RAND_bytes(open.id, sizeof open.id) != 1 ||
+        RAND_bytes((uint8_t *)ret->secret, sizeof ret->secret) != 1)
+        return error_set(err, EIO, "no random numbers for a session's id can be had");
+    ret->vers = BS_BISTREAM_VERSION;
+    memcpy(ret->session, open.id, sizeof open.id);
+    ret->limits.first_window = open.local.first_window;
+    ret->limits.channels = open.local.channels;
+    link->open = open;
+    link->opened = true;
+    return 0;
+}
