@@ -31,8 +31,8 @@ int link_probe(struct daemon *daemon, const char *uri, int abort_fd, struct bs_p
                struct error *err);
 
 /* Opens a session at URI for PURPOSE (enum bs_purpose) and starts its pump.  Returns NULL with ERR;
- * ERR->code is ENOTSUP for a bistreamd from before BiStream, ENOPROTOOPT for what is no bistreamd
- * at all. */
+ * ERR->code is EPROTONOSUPPORT for a bistreamd from before BiStream, ENOPROTOOPT for what is no
+ * bistreamd at all. */
 struct pump *link_open_session(struct daemon *daemon, const char *uri, unsigned purpose,
                                const struct pump_handlers *handlers, int abort_fd,
                                struct error *err);

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * The caller's side of a link: see link.h.
+ *
+ * A link serves one thread.  It waits in poll(2) for its socket or for one descriptor that ends the
+ * waiting; since there are two reasons to end it (the caller's own, and the daemon stops), an epoll
+ * descriptor holds both and becomes readable with either of them.
+ *
+ * What is at the other end is decided by code and domain of an error (39/7, which arrives here as
+ * ENOSYS), never by its text.  39/7 to BISTREAM_OPEN has several meanings, so HOST_INFO decides,
+ * which every bistreamd ever made answers.
+ */
+#include "config.h"
+
+#include "daemon/link.h"
+#include "daemon/inbox.h"
+#include "daemon/session_limits.h"
+#include "common/cleanup.h"
+#include "io/net.h"
+#include "rpc/error.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+enum {
+    DIAL_TIMEOUT_MS = 10000,
+    CALL_TIMEOUT_MS = 10000,
+    READ_SIZE = 16384,
+    PING_TIMEOUTS = 3, /* PINGs without an answer after which the link is dead */
+};
+
+struct link {
+    struct daemon *daemon;
+    struct net_address address;
+    struct tls *tls;
+    int abort; /* epoll of the caller's descriptor and the daemon's */
+    uint32_t serial;
+    struct inbox inbox;
+    uint8_t buffer[READ_SIZE]; /* what came and was not used yet: start up to end */
+    size_t start, end;
+};
+
+/* ---- dialling ----------------------------------------------------------------------------------
+ */
+
+static int make_abort(int abort_fd, int stop_fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    CLEANUP_CLOSE int fd = epoll_create1(EPOLL_CLOEXEC);
+
+    if (fd < 0 || epoll_ctl(fd, EPOLL_CTL_ADD, stop_fd, &event) < 0)
+        return -errno;
+    if (abort_fd >= 0 && epoll_ctl(fd, EPOLL_CTL_ADD, abort_fd, &event) < 0)
+        return -errno;
+    return take_fd(&fd);
+}
+
+/* Waits for the byte 1.  Its absence is what tells something else that speaks TLS from us, and a
+ * refused certificate shows here too: TLS 1.3's server judges it when the client is done. */
+static int await_greeting(struct link *link, struct error *err)
+{
+    uint8_t greeting;
+    ssize_t n = tls_receive_wait(link->tls, &greeting, 1, DIAL_TIMEOUT_MS, link->abort, err);
+
+    if (n == -ETIMEDOUT)
+        return error_set(err, ETIMEDOUT,
+                         "what listens there speaks TLS but did not greet within %d seconds; is it "
+                         "a bistreamd?",
+                         DIAL_TIMEOUT_MS / 1000);
+    if (n < 0)
+        return (int)n;
+    if (greeting != 1)
+        return error_set(err, EPROTO,
+                         "what listens there speaks TLS but is no bistreamd (it greets with %u)",
+                         greeting);
+    return 0;
+}
+
+static int dial(struct link *link, int abort_fd, struct error *err)
+{
+    CLEANUP_CLOSE int fd = -1;
+    int r;
+
+    link->abort = make_abort(abort_fd, link->daemon->stop_fd);
+    if (link->abort < 0)
+        return error_set_errno(err, -link->abort, "can't wait for the connection");
+    fd = net_dial(&link->address, DIAL_TIMEOUT_MS, link->abort, err);
+    if (fd < 0)
+        return fd;
+    link->tls = tls_new_client(link->daemon->tls, take_fd(&fd), link->address.host, err);
+    if (!link->tls)
+        return -err->code;
+    r = tls_handshake_wait(link->tls, DIAL_TIMEOUT_MS, link->abort, err);
+    if (r == 0)
+        r = await_greeting(link, err);
+    return r < 0 ? error_prefix(err, "%s port %s", link->address.host, link->address.port) : 0;
+}
+
+struct link *link_dial(struct daemon *daemon, const char *uri, int abort_fd, struct error *err)
+{
+    struct link *link = calloc(1, sizeof *link);
+
+    if (!link) {
+        error_set(err, ENOMEM, "can't dial %s: memory is short", uri);
+        return NULL;
+    }
+    link->daemon = daemon;
+    link->abort = -1;
+    if (net_parse_uri(uri, &link->address, err) == 0 && dial(link, abort_fd, err) == 0)
+        return link;
+    link_free(link);
+    return NULL;
+}
+
+void link_free(struct link *link)
+{
+    if (!link)
+        return;
+    tls_free(link->tls);
+    cleanup_close(&link->abort);
+    inbox_clear(&link->inbox);
+    free(link);
+}
+
+const char *link_peer_subject(const struct link *link)
+{
+    return tls_peer_subject(link->tls);
+}
+
+/* ---- calling -----------------------------------------------------------------------------------
+ */
+
+static int time_left(uint64_t deadline)
+{
+    uint64_t now = loop_clock();
+
+    return now >= deadline ? 0 : (int)((deadline - now) / LOOP_MS) + 1;
+}
+
+/* Waits for the next message.  Returns 0, or a negative errno with ERR. */
+static int receive_message(struct link *link, uint64_t deadline, struct error *err)
+{
+    for (;;) {
+        size_t used = 0;
+        ssize_t n;
+        int r;
+
+        r = inbox_feed(&link->inbox, link->buffer + link->start, link->end - link->start, &used);
+        link->start += used;
+        if (r > 0)
+            return 0;
+        if (r < 0)
+            return error_set(err, -r, "what came is no message of this protocol");
+        n = tls_receive_wait(link->tls, link->buffer, sizeof link->buffer, time_left(deadline),
+                             link->abort, err);
+        if (n < 0)
+            return (int)n;
+        link->start = 0;
+        link->end = (size_t)n;
+    }
+}
+
+/* Waits for the reply to the call with HEADER, answering keepalive meanwhile. */
+static int receive_reply(struct link *link, const struct bs_header *header, uint64_t deadline,
+                         struct error *err)
+{
+    const struct rpc_message *message = &link->inbox.message;
+
+    for (;;) {
+        CLEANUP_FREE uint8_t *answer = NULL;
+        size_t length;
+        int r = receive_message(link, deadline, err);
+
+        if (r < 0)
+            return r;
+        if (inbox_is_keepalive(message, &answer, &length)) {
+            r = answer ? tls_send_wait(link->tls, answer, length, time_left(deadline), link->abort,
+                                       err)
+                       : 0;
+            if (r < 0)
+                return r;
+            continue;
+        }
+        if (message->header.type == BS_REPLY && message->header.serial == header->serial &&
+            message->header.prog == header->prog && message->header.procedure == header->procedure)
+            return 0;
+        return error_set(err, EPROTO, "what came is no answer to the call");
+    }
+}
+
+static int exchange(struct link *link, const struct bs_header *header, xdrproc_t args_proc,
+                    const void *args, struct error *err)
+{
+    const uint64_t deadline = loop_clock() + CALL_TIMEOUT_MS * LOOP_MS;
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t length;
+    int r;
+
+    r = rpc_message_encode(header, args_proc, args, &data, &length);
+    if (r < 0)
+        return error_set_errno(err, -r, "the call can't be put into a message");
+    r = tls_send_wait(link->tls, data, length, CALL_TIMEOUT_MS, link->abort, err);
+    if (r == 0)
+        r = receive_reply(link, header, deadline, err);
+    if (r == -ETIMEDOUT)
+        return error_set(err, ETIMEDOUT, "no answer within %d seconds", CALL_TIMEOUT_MS / 1000);
+    return r;
+}
+
+int link_call(struct link *link, int procedure, xdrproc_t args_proc, const void *args,
+              xdrproc_t ret_proc, void *ret, struct error *err)
+{
+    const struct bs_header header = {.prog = BS_PROGRAM,
+                                     .vers = BS_VERSION,
+                                     .procedure = procedure,
+                                     .type = BS_CALL,
+                                     .serial = ++link->serial};
+    const struct rpc_message *reply = &link->inbox.message;
+    int r;
+
+    r = exchange(link, &header, args_proc, args, err);
+    if (r == 0 && reply->header.status != BS_OK)
+        r = rpc_error_decode(reply->payload, reply->length, err);
+    else if (r == 0 && rpc_payload_decode(reply->payload, reply->length, ret_proc, ret) < 0)
+        r = error_set(err, EPROTO, "the answer can't be decoded");
+    return r < 0 ? error_prefix(err, "%s port %s", link->address.host, link->address.port) : 0;
+}
+
+/* ---- what is there ------------------------------------------------------------------------------
+ */
+
+static int call_host_info(struct link *link, struct bs_host_info_ret *ret, struct error *err)
+{
+    return link_call(link, BS_PROC_HOST_INFO, NULL, NULL, (xdrproc_t)xdr_bs_host_info_ret, ret,
+                     err);
+}
+
+/* BISTREAM_OPEN.  *RET_SERIAL is the call's, which the session's frames carry. */
+static int call_open(struct link *link, unsigned purpose, struct bs_bistream_open_ret *ret,
+                     struct error *err)
+{
+    const struct mux_limits local =
+        session_limits_local(link->daemon->config->session_memory, true);
+    const struct bs_bistream_open_args args = {
+        .vers_min = BS_BISTREAM_VERSION,
+        .vers_max = BS_BISTREAM_VERSION,
+        .purpose = purpose,
+        .limits = {.first_window = local.first_window, .channels = local.channels},
+        .grace_ms = 0, /* a broken link ends the session */
+    };
+    int r;
+
+    r = link_call(link, BS_PROC_BISTREAM_OPEN, (xdrproc_t)xdr_bs_bistream_open_args, &args,
+                  (xdrproc_t)xdr_bs_bistream_open_ret, ret, err);
+    if (r == 0 && ret->vers != BS_BISTREAM_VERSION)
+        r = error_set(err, EPROTO, "%s port %s chose BiStream version %u, which was not offered",
+                      link->address.host, link->address.port, ret->vers);
+    return r;
+}
+
+static int fill_probe(struct link *link, struct bs_probe_ret *ret, struct error *err)
+{
+    struct bs_bistream_open_ret open = {0};
+    uint64_t begun = loop_clock();
+    int r;
+
+    ret->certificate = strdup(link_peer_subject(link));
+    if (!ret->certificate)
+        return error_set(err, ENOMEM, "memory is short");
+    r = call_host_info(link, &ret->info, err);
+    ret->round_trip_us = (loop_clock() - begun) / 1000;
+    if (r == -ENOSYS) {
+        ret->kind = BS_PEER_LIBVIRT;
+        ret->info.vers = strdup("");
+        ret->info.hostname = strdup("");
+        ret->info.qemu_version = strdup("");
+        return ret->info.vers && ret->info.hostname && ret->info.qemu_version
+                   ? 0
+                   : error_set(err, ENOMEM, "memory is short");
+    }
+    if (r < 0)
+        return r;
+    r = call_open(link, BS_PURPOSE_PROBE, &open, err);
+    if (r < 0 && r != -ENOSYS)
+        return r;
+    ret->kind = r == 0 ? BS_PEER_BISTREAM : BS_PEER_OLD;
+    ret->vers = open.vers;
+    return 0;
+}
+
+int link_probe(struct daemon *daemon, const char *uri, int abort_fd, struct bs_probe_ret *ret,
+               struct error *err)
+{
+    struct link *link = link_dial(daemon, uri, abort_fd, err);
+    int r;
+
+    if (!link)
+        return -err->code;
+    r = fill_probe(link, ret, err);
+    link_free(link); /* a session without a frame ends with its link */
+    return r;
+}
+
+/* ---- a session
+ * ----------------------------------------------------------------------------------- */
+
+/* BISTREAM_OPEN is not known there: says who is. */
+static int explain_refusal(struct link *link, struct error *err)
+{
+    struct bs_host_info_ret info = {0};
+    int r = call_host_info(link, &info, err);
+
+    if (r == 0)
+        r = error_set(err, EPROTONOSUPPORT,
+                      "%s port %s: bistreamd %s there does not offer BiStream: it is from before "
+                      "it, or has offer_bistream = false in its configuration",
+                      link->address.host, link->address.port, info.vers);
+    else if (r == -ENOSYS)
+        r = error_set(err, ENOPROTOOPT,
+                      "%s port %s: libvirt RPC server, no bistreamd: start bistreamd there, or "
+                      "name its port",
+                      link->address.host, link->address.port);
+    xdr_free((xdrproc_t)xdr_bs_host_info_ret, (char *)&info);
+    return r;
+}
+
+/* Turns LINK, on which SERIAL opened what REPLY says, into a running pump. */
+static struct pump *start_pump(struct link *link, const struct bs_bistream_open_ret *reply,
+                               const struct pump_handlers *handlers, struct error *err)
+{
+    const struct config *config = link->daemon->config;
+    const uint64_t ping = config->ping_ms * LOOP_MS;
+    char name[8];
+    struct pump_config pump_config = {
+        .name = name,
+        .opener = true,
+        .serial = link->serial,
+        .local = session_limits_local(config->session_memory, true),
+        .memory = config->session_memory,
+        .ping_interval = ping,
+        .ping_timeout = PING_TIMEOUTS * ping,
+        .early = link->buffer + link->start,
+        .early_length = link->end - link->start,
+    };
+
+    snprintf(name, sizeof name, "%02x%02x%02x", (uint8_t)reply->session[0],
+             (uint8_t)reply->session[1], (uint8_t)reply->session[2]);
+    if (session_limits_remote(&reply->limits, config->session_memory, true, &pump_config.remote,
+                              err) < 0) {
+        error_prefix(err, "%s port %s", link->address.host, link->address.port);
+        return NULL;
+    }
+    return pump_start(take_ptr(link->tls), &pump_config, handlers, err);
+}
+
+struct pump *link_open_session(struct daemon *daemon, const char *uri, unsigned purpose,
+                               const struct pump_handlers *handlers, int abort_fd,
+                               struct error *err)
+{
+    struct link *link = link_dial(daemon, uri, abort_fd, err);
+    struct bs_bistream_open_ret reply = {0};
+    struct pump *pump = NULL;
+    int r;
+
+    if (!link)
+        return NULL;
+    r = call_open(link, purpose, &reply, err);
+    if (r == 0)
+        pump = start_pump(link, &reply, handlers, err);
+    else if (r == -ENOSYS)
+        explain_refusal(link, err);
+    link_free(link);
+    return pump;
+}
