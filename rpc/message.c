@@ -233,7 +233,7 @@ int rpc_message_encode(const struct bs_header *header, xdrproc_t proc, const voi
                        uint8_t **ret_data, size_t *ret_length)
 {
     CLEANUP_FREE uint8_t *data = NULL;
-    void *value = (void *)(uintptr_t)payload; /* XDR_ENCODE only reads it */
+    void *value = (void *)(uintptr_t)payload; /* XDR_ENCODE changes nothing in it */
     size_t size = 0;
 
     if (proc) {

@@ -58,7 +58,8 @@ void rpc_message_clear(struct rpc_message *message);
  * Returns 0, -EBADMSG, or -ENOMEM; nothing is left to free after a failure. */
 int rpc_payload_decode(const uint8_t *payload, size_t length, xdrproc_t proc, void *ret);
 
-/* Encodes length word, header and payload (PROC NULL: none) into a malloc'ed buffer.
+/* Encodes length word, header and payload (PROC NULL: none) into a malloc'ed buffer.  PAYLOAD stays
+ * as it is, but must not lie in read-only memory: XDR writes NULL over an optional part's NULL.
  * Returns 0; -E2BIG past BS_MESSAGE_MAX; -ENOMEM; -EINVAL for a value XDR refuses. */
 int rpc_message_encode(const struct bs_header *header, xdrproc_t proc, const void *payload,
                        uint8_t **ret_data, size_t *ret_length);
