@@ -154,9 +154,11 @@ static struct incoming *find_earlier(struct incoming_migrations *all, const char
     pthread_mutex_lock(&all->lock);
     LIST_FOREACH(in, &all->list, link)
     {
-        if (strcmp(in->peer, peer) == 0 && memcmp(in->uuid, uuid, BS_ID_SIZE) == 0 &&
-            !atomic_exchange(&in->closing, true)) {
+        if (!in->superseded && strcmp(in->peer, peer) == 0 &&
+            memcmp(in->uuid, uuid, BS_ID_SIZE) == 0) {
+            in->superseded = true;
             in->references++;
+            atomic_store(&in->closing, true);
             break;
         }
     }
@@ -280,26 +282,8 @@ int incoming_resolve(struct peer_session *session, const char *endpoint, char **
 
 /* ---- Finish ---------------------------------------------------------------------------------- */
 
-/* The guest obeys its own discard setting again: as a destination all its disks were opened with
- * discard, or raw images would have filled up. */
-static void restore_discard(struct incoming *in, struct qmp *qmp)
-{
-    const struct definition *definition = domain_definition(in->domain);
-    struct qmp_wait wait = qmp_wait_ms(RESUME_TIMEOUT_MS);
-
-    for (size_t i = 0; definition && i < definition->disk_count; i++) {
-        const struct definition_disk *disk = &definition->disks[i];
-        struct error err = ERROR_INIT;
-
-        if (disk->file && !disk->readonly && !disk->discard &&
-            block_set_discard(qmp, disk->target, false, &wait, &err) < 0)
-            log_warning("migration %s in: discard of %s stays on: %s", in->hex, disk->target,
-                        err.text);
-    }
-}
-
 /* QEMU has everything and lets go of the disks' exports: from here on the guest can be ours. */
-static int arrive(struct incoming *in, struct qmp *qmp, struct error *err)
+static int arrive(struct qmp *qmp, struct error *err)
 {
     struct qmp_wait arrival = qmp_wait_ms(ARRIVE_TIMEOUT_MS);
     struct qmp_wait stopping = qmp_wait_ms(ARRIVE_TIMEOUT_MS);
@@ -347,10 +331,10 @@ static void finish_failed(struct incoming *in, bool may_run, const struct error 
 
 static void finish(struct incoming *in, struct bs_migrate_finish_ret *ret)
 {
-    struct qmp *qmp = domain_qmp(in->domain);
     struct error why = ERROR_INIT;
+    struct qmp *qmp = domain_qmp(in->domain, &why);
     bool may_run = false;
-    int r = arrive(in, qmp, &why);
+    int r = qmp ? arrive(qmp, &why) : -why.code;
 
     if (r == 0)
         r = resume(in, qmp, &may_run, &why);
@@ -359,7 +343,6 @@ static void finish(struct incoming *in, struct bs_migrate_finish_ret *ret)
         return;
     }
     ret->owner = BS_OWNER_MINE;
-    restore_discard(in, qmp);
     if (domain_finish_incoming(in->domain, in->running, &why) < 0)
         log_error("migration %s (%s) in: %s", in->hex, domain_name(in->domain), why.text);
     remove_sockets(in);

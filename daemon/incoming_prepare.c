@@ -298,11 +298,12 @@ static int export_disks(struct incoming *in, struct qmp *qmp, struct error *err)
     return r;
 }
 
-static int await_stream(struct incoming *in, struct qmp *qmp, struct error *err)
+static int await_stream(struct incoming *in, struct error *err)
 {
     struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
+    struct qmp *qmp = domain_qmp(in->domain, err);
     struct qemu_caps caps;
-    int r = qemu_caps_query(qmp, &caps, &wait, err);
+    int r = qmp ? qemu_caps_query(qmp, &caps, &wait, err) : -err->code;
 
     if (r == 0)
         r = qemu_caps_require(&caps, err);
@@ -356,7 +357,7 @@ int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *
             r = domain_start_incoming(in->domain, NULL, err);
     }
     if (r == 0)
-        r = await_stream(in, domain_qmp(in->domain), err);
+        r = await_stream(in, err);
     if (r == 0)
         r = fill_cookie(in, ret, err);
     definition_free(definition);

@@ -55,8 +55,10 @@ struct incoming {
     struct volume *volumes;
     size_t volume_count;
 
-    unsigned references;       /* under the table's lock */
-    LIST_ENTRY(incoming) link; /* likewise */
+    /* Under the table's lock. */
+    bool superseded; /* a newer attempt for the same guest has ended this one */
+    unsigned references;
+    LIST_ENTRY(incoming) link;
 };
 
 /* Creates volumes, starts QEMU, exports the disks, waits for the stream: everything of Prepare.

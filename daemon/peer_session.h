@@ -22,7 +22,7 @@ struct peer_session {
     char *name; /* for the log: "3f2a1c" */
     uint8_t id[BS_ID_SIZE];
     unsigned purpose;          /* enum bs_purpose */
-    struct incoming *incoming; /* daemon/incoming.c's own; NULL: nothing prepared */
+    _Atomic(struct incoming *) incoming; /* daemon/incoming.c's own; NULL: nothing prepared */
     /* the rest is peer_session.c's own */
     struct peer_session_state *state;
 };

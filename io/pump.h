@@ -69,6 +69,10 @@ void pump_close_endpoint(struct pump *pump, const char *endpoint);
 int pump_call(struct pump *pump, int procedure, xdrproc_t args_proc, const void *args,
               xdrproc_t ret_proc, void *ret, int timeout_ms, struct error *err);
 
+/* Has all calls that wait in pump_call() return -ECANCELED now; their replies are dropped when they
+ * come.  Any thread; does not block. */
+void pump_cancel_calls(struct pump *pump);
+
 struct pump_stats {
     uint64_t sent, received; /* payload bytes over all channels to the endpoint */
     uint32_t channels;       /* open now */

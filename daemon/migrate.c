@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * Jobs: one thread per migration that goes out.  The thread owns its job but for what stands under
+ * the job's lock; the list of jobs is how an abort and the end of the daemon find them.
+ */
+#include "config.h"
+
+#include "daemon/migrate.h"
+#include "daemon/migrate_job.h"
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+
+/* Lock order: the jobs' list, then a job's own. */
+struct migrate_jobs {
+    struct daemon *daemon;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a job has gone */
+    bool stopping;
+    unsigned running; /* threads, also those whose job has left the list */
+    LIST_HEAD(, migrate_job) list;
+};
+
+struct migrate_jobs *migrate_jobs_new(struct daemon *daemon)
+{
+    struct migrate_jobs *jobs = calloc(1, sizeof *jobs);
+
+    if (!jobs)
+        return NULL;
+    jobs->daemon = daemon;
+    LIST_INIT(&jobs->list);
+    pthread_mutex_init(&jobs->lock, NULL);
+    pthread_cond_init(&jobs->changed, NULL);
+    return jobs;
+}
+
+void migrate_jobs_stop(struct migrate_jobs *jobs)
+{
+    struct migrate_job *job;
+
+    pthread_mutex_lock(&jobs->lock);
+    jobs->stopping = true;
+    LIST_FOREACH(job, &jobs->list, link)
+    {
+        struct error err = ERROR_INIT;
+
+        if (migrate_job_abort(job, &err) < 0)
+            log_info("migration %s out: %s", job->hex, err.text);
+    }
+    while (jobs->running)
+        pthread_cond_wait(&jobs->changed, &jobs->lock);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void migrate_jobs_free(struct migrate_jobs *jobs)
+{
+    if (!jobs)
+        return;
+    pthread_cond_destroy(&jobs->changed);
+    pthread_mutex_destroy(&jobs->lock);
+    free(jobs);
+}
+
+/* ---- one job --------------------------------------------------------------------------------- */
+
+static int copy_args(const struct bs_migrate_args *from, struct bs_migrate_args *to)
+{
+    to->flags = from->flags;
+    to->name = strdup(from->name);
+    to->destination = strdup(from->destination);
+    to->dname = strdup(from->dname);
+    to->disks.disks_val = calloc(from->disks.disks_len + 1, sizeof *to->disks.disks_val);
+    if (!to->name || !to->destination || !to->dname || !to->disks.disks_val)
+        return -ENOMEM;
+    for (u_int i = 0; i < from->disks.disks_len; i++) {
+        to->disks.disks_val[i] = strdup(from->disks.disks_val[i]);
+        if (!to->disks.disks_val[i])
+            return -ENOMEM;
+        to->disks.disks_len++;
+    }
+    return 0;
+}
+
+static void remove_sockets(const struct migrate_job *job)
+{
+    if (job->ram_socket)
+        unlink(job->ram_socket);
+    for (size_t i = 0; i < job->mirror_count; i++)
+        unlink(job->disk_sockets[i]);
+    if (job->folder && rmdir(job->folder) < 0 && errno != ENOENT)
+        log_warning("migration %s out: can't remove %s", job->hex, job->folder);
+}
+
+static void job_free(struct migrate_job *job)
+{
+    if (job->folder)
+        remove_sockets(job);
+    for (size_t i = 0; i < job->mirror_count; i++)
+        free(job->disk_sockets[i]);
+    free(job->disk_sockets);
+    free(job->mirrors);
+    free(job->disk_bytes);
+    free(job->ram_socket);
+    free(job->folder);
+    migrate_plan_clear(&job->plan);
+    if (job->connection)
+        control_unref(job->connection);
+    domain_unref(job->domain);
+    cleanup_close(&job->abort_fd);
+    xdr_free((xdrproc_t)xdr_bs_migrate_args, (char *)&job->args);
+    pthread_mutex_destroy(&job->lock);
+    free(job);
+}
+
+int migrate_job_abort(struct migrate_job *job, struct error *err)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&job->lock);
+    if (job->phase >= PHASE_FINISH) {
+        r = error_set(err, EBUSY, "too late: %s has been asked to take %s over; its answer decides",
+                      job->args.destination, job->args.name);
+    } else if (!job->aborted) {
+        job->aborted = true;
+        eventfd_write(job->abort_fd, 1);
+        if (job->pump && job->phase == PHASE_PREPARE)
+            pump_cancel_calls(job->pump);
+        if (job->qmp)
+            qmp_wake(job->qmp);
+    }
+    pthread_mutex_unlock(&job->lock);
+    return r;
+}
+
+static void run(struct migrate_job *job)
+{
+    struct error err = ERROR_INIT;
+    enum bs_outcome outcome = migrate_run(job, &err);
+    struct pump *pump;
+
+    if (outcome == BS_OUTCOME_COMPLETED)
+        log_info("migration %s (%s) out: completed", job->hex, job->args.name);
+    else
+        log_error("migration %s (%s) out: %s", job->hex, job->args.name, err.text);
+    migrate_count_bytes(job);
+    pthread_mutex_lock(&job->lock);
+    pump = job->pump;
+    job->pump = NULL;
+    pthread_mutex_unlock(&job->lock);
+    pump_free(pump); /* its callbacks ring QEMU's bell, so it goes before the domain does */
+    pthread_mutex_lock(&job->lock);
+    job->qmp = NULL;
+    pthread_mutex_unlock(&job->lock);
+    domain_end_job(job->domain); /* whoever reads the result may start the next one */
+    migrate_report_result(job, outcome, &err);
+}
+
+static void *job_thread(void *opaque)
+{
+    struct migrate_job *job = opaque;
+    struct migrate_jobs *jobs = job->daemon->jobs;
+
+    run(job);
+    pthread_mutex_lock(&jobs->lock);
+    LIST_REMOVE(job, link);
+    pthread_mutex_unlock(&jobs->lock);
+    job_free(job);
+    /* Only now: who waits for the last job frees what it used. */
+    pthread_mutex_lock(&jobs->lock);
+    jobs->running--;
+    pthread_cond_broadcast(&jobs->changed);
+    pthread_mutex_unlock(&jobs->lock);
+    return NULL;
+}
+
+static struct migrate_job *job_new(struct control_connection *connection,
+                                   const struct bs_migrate_args *args, struct error *err)
+{
+    struct migrate_job *job = calloc(1, sizeof *job);
+
+    if (!job) {
+        error_set(err, ENOMEM, "no memory for a migration");
+        return NULL;
+    }
+    job->daemon = connection->daemon;
+    job->started = loop_clock();
+    pthread_mutex_init(&job->lock, NULL);
+    job->abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (job->abort_fd < 0 || getrandom(job->id, sizeof job->id, 0) != sizeof job->id ||
+        copy_args(args, &job->args) < 0) {
+        error_set(err, ENOMEM, "no memory for a migration");
+        job_free(job);
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof job->id; i++)
+        snprintf(job->hex + 2 * i, 3, "%02x", job->id[i]);
+    control_ref(connection);
+    job->connection = connection;
+    return job;
+}
+
+/* Takes the domain and its QEMU for the job.  Returns 0, or a negative errno with ERR. */
+static int take_domain(struct migrate_job *job, struct error *err)
+{
+    job->domain = domains_find(job->daemon->domains, job->args.name, err);
+    if (!job->domain)
+        return -err->code;
+    if (domain_begin_job(job->domain, "migrating", err) < 0)
+        return -err->code;
+    job->qmp = domain_qmp(job->domain, err);
+    if (!job->qmp) {
+        domain_end_job(job->domain);
+        return -err->code;
+    }
+    return 0;
+}
+
+static int start_thread(struct migrate_jobs *jobs, struct migrate_job *job, struct error *err)
+{
+    pthread_t thread;
+    int r;
+
+    pthread_mutex_lock(&jobs->lock);
+    r = jobs->stopping ? ESHUTDOWN : pthread_create(&thread, NULL, job_thread, job);
+    if (r == 0) {
+        pthread_detach(thread);
+        LIST_INSERT_HEAD(&jobs->list, job, link);
+        jobs->running++;
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return r == 0 ? 0 : error_set_errno(err, r, "can't start the migration of %s", job->args.name);
+}
+
+static int check_args(const struct bs_migrate_args *args, struct error *err)
+{
+    const uint64_t known =
+        BS_MIGRATE_LIVE | BS_MIGRATE_COPY_STORAGE_ALL | BS_MIGRATE_COPY_STORAGE_INC;
+    const uint64_t both = BS_MIGRATE_COPY_STORAGE_ALL | BS_MIGRATE_COPY_STORAGE_INC;
+
+    if (args->flags & ~known)
+        return error_set(err, ENOTSUP, "a flag of migrate is not known to this bistreamd");
+    if ((args->flags & both) == both)
+        return error_set(err, EINVAL,
+                         "--copy-storage-all and --copy-storage-inc exclude each other");
+    if (*args->dname && definition_check_name(args->dname, err) < 0)
+        return error_prefix(err, "--dname");
+    return 0;
+}
+
+int migrate_handle_migrate(void *opaque, const void *args_, void *ret_, struct error *err)
+{
+    struct control_connection *connection = opaque;
+    const struct bs_migrate_args *args = args_;
+    struct bs_migrate_ret *ret = ret_;
+    struct migrate_job *job;
+    int r = check_args(args, err);
+
+    if (r < 0)
+        return r;
+    job = job_new(connection, args, err);
+    if (!job)
+        return -err->code;
+    memcpy(ret->id, job->id, sizeof ret->id);
+    log_info("migration %s (%s) out to %s, asked for by control %u", job->hex, args->name,
+             args->destination, connection->id);
+    r = take_domain(job, err);
+    if (r == 0) {
+        r = start_thread(connection->daemon->jobs, job, err);
+        if (r == 0)
+            return 0;
+        domain_end_job(job->domain);
+    }
+    job_free(job);
+    return r;
+}
+
+int migrate_handle_abort(void *opaque, const void *args_, void *ret, struct error *err)
+{
+    struct control_connection *connection = opaque;
+    struct migrate_jobs *jobs = connection->daemon->jobs;
+    const struct bs_migrate_abort_args *args = args_;
+    struct migrate_job *job;
+    int r;
+
+    (void)ret;
+    pthread_mutex_lock(&jobs->lock);
+    LIST_FOREACH(job, &jobs->list, link)
+    {
+        if (memcmp(job->id, args->id, sizeof args->id) == 0)
+            break;
+    }
+    r = job ? migrate_job_abort(job, err)
+            : error_set(err, ENOENT, "no such migration runs here; it may have just ended");
+    pthread_mutex_unlock(&jobs->lock);
+    return r;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * One migration that goes out, shared by migrate.c (jobs and their threads), migrate_plan.c (which
+ * disks go along, and how), migrate_phases.c (Begin to Confirm) and migrate_report.c (what the
+ * operator sees).
+ */
+#ifndef DAEMON_MIGRATE_JOB_H
+#define DAEMON_MIGRATE_JOB_H
+
+#include "daemon/control.h"
+#include "daemon/daemon.h"
+#include "daemon/domain.h"
+#include "io/pump.h"
+#include "qemu/block.h"
+#include "qemu/migration.h"
+#include "rpc/protocol.h"
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+/* What becomes of one disk. */
+struct migrate_disk {
+    const struct domain_disk *disk; /* points into struct migrate_plan */
+    bool copy;                      /* else shared, or at the destination already */
+    bool top;                       /* only the top layer */
+};
+
+struct migrate_plan {
+    struct domain_disk *disks; /* all that the guest has */
+    size_t disk_count;
+    struct migrate_disk *chosen; /* all but empty drives */
+    size_t chosen_count;
+    size_t copies;
+};
+
+/* Decides about every disk from the flags and names of ARGS; SAY is told, in a sentence, of each
+ * disk that is left out.  A name that is no disk, or one that can't be copied, is refused.  Returns
+ * 0, or a negative errno with ERR; migrate_plan_clear() in every case. */
+int migrate_plan_make(struct migrate_plan *plan, struct domain *domain,
+                      const struct bs_migrate_args *args,
+                      void (*say)(void *opaque, const char *sentence), void *opaque,
+                      struct error *err);
+void migrate_plan_clear(struct migrate_plan *plan);
+/* The cookie for PLAN, for xdr_free().  Returns 0 or -ENOMEM with ERR. */
+int migrate_plan_cookie(const struct migrate_plan *plan, struct bs_cookie_source *ret,
+                        struct error *err);
+
+enum migrate_phase {
+    PHASE_BEGIN,
+    PHASE_PREPARE,
+    PHASE_MIRROR, /* Perform: disks until all are ready */
+    PHASE_MEMORY, /* Perform: RAM until the guest is stopped */
+    PHASE_SWITCH, /* Perform: the rest, while the guest stands still */
+    PHASE_FINISH, /* the destination decides; no way back from here on its own */
+    PHASE_CONFIRM,
+};
+#define PHASES (PHASE_CONFIRM + 1)
+
+struct migrate_job {
+    struct daemon *daemon;
+    uint8_t id[BS_ID_SIZE];
+    char hex[2 * BS_ID_SIZE + 1];
+    struct bs_migrate_args args; /* a copy of our own */
+    struct control_connection *connection;
+    struct domain *domain; /* the job of it is ours */
+    struct qmp *qmp;
+    bool was_running;
+    int abort_fd;     /* eventfd: readable once aborted */
+    uint64_t started; /* loop_clock() */
+
+    /* The phases' own. */
+    struct migrate_plan plan;
+    struct pump *pump;
+    char *folder; /* of the local sockets, one per channel */
+    char *ram_socket;
+    char **disk_sockets; /* one per mirror */
+    struct block_mirror *mirrors;
+    uint64_t *disk_bytes; /* one per mirror: what went over for it, once counted */
+    size_t mirror_count;
+    bool migrating; /* QEMU's migration was started, so it is to be cancelled */
+    bool prepared;  /* Prepare was sent, so the destination may have something to undo */
+    struct migration_info memory;
+    uint64_t downtime_from_completed; /* ns from the source's `completed` to the answer */
+    uint64_t next_report, measured;   /* loop_clock() */
+    uint64_t memory_rate;             /* bytes per second */
+
+    pthread_mutex_t lock; /* what follows; a leaf */
+    enum migrate_phase phase;
+    bool aborted;
+    bool mirrors_complete; /* what becomes of the disks' channels no longer matters */
+    struct error lost;     /* why the session or a channel is gone; code 0: it isn't */
+
+    LIST_ENTRY(migrate_job) link; /* under the lock of struct migrate_jobs */
+};
+
+/* Runs all phases.  Returns enum bs_outcome, with ERR unless it is COMPLETED. */
+enum bs_outcome migrate_run(struct migrate_job *job, struct error *err);
+
+/* Ends the job early if Finish has not been sent: returns 0; -EBUSY with ERR when it is too late.
+ */
+int migrate_job_abort(struct migrate_job *job, struct error *err);
+
+/* A line for the operator, also in the log. */
+void migrate_say(struct migrate_job *job, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Enters PHASE and says so.  Returns 0, or -ECANCELED with ERR when the job was aborted before. */
+int migrate_enter(struct migrate_job *job, enum migrate_phase phase, struct error *err);
+/* Asks QEMU how far it is and sends it, if it is time for that. */
+void migrate_report_progress(struct migrate_job *job);
+/* Notes what went over the channels of each disk, before the pump is freed. */
+void migrate_count_bytes(struct migrate_job *job);
+void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
+                           const struct error *why);
+
+#endif

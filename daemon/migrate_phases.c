@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * A migration at the source, from top to bottom: Begin, Prepare, Perform, Finish, Confirm.
+ *
+ * Until Finish is sent every failure ends in roll_back(), and the guest runs on here.  Finish is
+ * sent only once QEMU says `completed`, from where it can't go on by itself; what the destination
+ * answers decides alone, and no answer decides nothing: the guest stays paused, `unresolved`.
+ *
+ * Our ends of the sockets are closed before QEMU is asked to cancel anything: while a path is
+ * silent the other order hangs QEMU's monitor.
+ */
+#include "config.h"
+
+#include "daemon/link.h"
+#include "daemon/migrate_job.h"
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "io/net.h"
+#include "qemu/caps.h"
+#include "qemu/guest.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    QMP_TIMEOUT_MS = 30000,
+    SWITCH_TIMEOUT_MS = 30000,   /* the guest stands still meanwhile */
+    PREPARE_TIMEOUT_MS = 120000, /* volumes, and a QEMU that starts */
+    FINISH_TIMEOUT_MS = 120000,  /* longer than the destination's own bounds together */
+    SETTLE_TIMEOUT_MS = 20000,
+    CLOSE_TIMEOUT_MS = 5000,
+    TICK_MS = 500,
+};
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+/* Asked by everything that waits for QEMU: is there still a reason to? */
+static int check_job(void *opaque, struct error *err)
+{
+    struct migrate_job *job = opaque;
+    enum migrate_phase phase;
+    int r = 0;
+
+    pthread_mutex_lock(&job->lock);
+    phase = job->phase;
+    if (job->aborted) {
+        r = error_set(err, ECANCELED, "aborted by the operator");
+    } else if (job->lost.code) {
+        *err = job->lost;
+        r = -err->code;
+    }
+    pthread_mutex_unlock(&job->lock);
+    if (r == 0 && (phase == PHASE_MIRROR || phase == PHASE_MEMORY)) {
+        migrate_report_progress(job);
+        r = block_mirrors_check(job->mirrors, job->mirror_count, err);
+    }
+    return r;
+}
+
+static struct qmp_wait wait_until(struct migrate_job *job, uint64_t deadline)
+{
+    return (struct qmp_wait){
+        .deadline = deadline, .check = check_job, .opaque = job, .tick_ms = TICK_MS};
+}
+
+static struct qmp_wait wait_ms(struct migrate_job *job, unsigned ms)
+{
+    return wait_until(job, loop_clock() + ms * LOOP_MS);
+}
+
+/* ---- Begin ----------------------------------------------------------------------------------- */
+
+static void say_to(void *opaque, const char *sentence)
+{
+    migrate_say(opaque, "%s", sentence);
+}
+
+static int check_state(struct migrate_job *job, struct error *err)
+{
+    struct qmp_wait wait = wait_ms(job, QMP_TIMEOUT_MS);
+    char state[32];
+    int r = guest_run_state(job->qmp, state, &job->was_running, &wait, err);
+
+    if (r < 0 || job->was_running || strcmp(state, "paused") == 0 ||
+        strcmp(state, "prelaunch") == 0)
+        return r;
+    if (strcmp(state, "postmigrate") == 0)
+        return error_set(err, EBUSY,
+                         "domain %s stands where an earlier migration left it, without an answer "
+                         "from the destination; find out where it shall run first",
+                         job->args.name);
+    return error_set(err, EBUSY, "domain %s is in state '%s' and can't be migrated", job->args.name,
+                     state);
+}
+
+static int begin(struct migrate_job *job, struct error *err)
+{
+    struct qmp_wait wait = wait_ms(job, QMP_TIMEOUT_MS);
+    struct qemu_caps caps;
+    int r = check_state(job, err);
+
+    if (r == 0)
+        r = qemu_caps_query(job->qmp, &caps, &wait, err);
+    if (r == 0)
+        r = qemu_caps_require(&caps, err);
+    if (r == 0)
+        r = block_check_no_jobs(job->qmp, &wait, err);
+    if (r == 0)
+        r = migrate_plan_make(&job->plan, job->domain, &job->args, say_to, job, err);
+    return r;
+}
+
+/* ---- Prepare --------------------------------------------------------------------------------- */
+
+static bool matters(struct migrate_job *job, const char *endpoint)
+{
+    if (job->phase >= PHASE_FINISH)
+        return false;
+    return strcmp(endpoint, "migration") == 0 || !job->mirrors_complete;
+}
+
+static void on_reset(void *opaque, const char *endpoint, uint64_t code, const char *text)
+{
+    struct migrate_job *job = opaque;
+
+    (void)code;
+    pthread_mutex_lock(&job->lock);
+    if (!job->lost.code && matters(job, endpoint))
+        error_set(&job->lost, ECONNRESET, "the channel to %s broke: %s", endpoint,
+                  *text ? text : "no reason given");
+    pthread_mutex_unlock(&job->lock);
+    qmp_wake(job->qmp);
+}
+
+static void on_ended(void *opaque, const struct error *why)
+{
+    struct migrate_job *job = opaque;
+
+    pthread_mutex_lock(&job->lock);
+    if (!job->lost.code)
+        error_set(&job->lost, ECONNRESET, "the session with %s ended: %s", job->args.destination,
+                  why->code ? why->text : "closed by the peer");
+    pthread_mutex_unlock(&job->lock);
+    qmp_wake(job->qmp);
+}
+
+static int open_session(struct migrate_job *job, struct error *err)
+{
+    const struct pump_handlers handlers = {
+        .channel_reset = on_reset, .ended = on_ended, .opaque = job};
+
+    struct pump *pump = link_open_session(job->daemon, job->args.destination, BS_PURPOSE_MIGRATION,
+                                          &handlers, job->abort_fd, err);
+
+    pthread_mutex_lock(&job->lock);
+    job->pump = pump;
+    pthread_mutex_unlock(&job->lock);
+    return pump ? 0 : -err->code;
+}
+
+/* The guest as the destination shall know it: without this host's paths, perhaps renamed.  Empty
+ * for an attached QEMU, which meets another attached one. */
+static int write_definition(struct migrate_job *job, char **ret, struct error *err)
+{
+    const struct definition *ours = domain_definition(job->domain);
+    struct definition *theirs;
+    int r = 0;
+
+    if (!ours) {
+        *ret = strdup("");
+        return *ret ? 0 : error_set(err, ENOMEM, "no memory for the guest's definition");
+    }
+    theirs = definition_copy(ours);
+    if (!theirs)
+        return error_set(err, ENOMEM, "no memory for the guest's definition");
+    if (*job->args.dname)
+        r = definition_rename(theirs, job->args.dname, err);
+    if (r == 0 && !(*ret = definition_to_text(theirs, DEFINITION_PEER)))
+        r = error_set(err, ENOMEM, "no memory for the guest's definition");
+    definition_free(theirs);
+    return r;
+}
+
+static int call_prepare(struct migrate_job *job, struct bs_migrate_prepare_ret *ret,
+                        struct error *err)
+{
+    CLEANUP_FREE char *definition = NULL;
+    struct bs_migrate_prepare_args args = {.name =
+                                               *job->args.dname ? job->args.dname : job->args.name,
+                                           .cookie.running = job->was_running};
+    int r = write_definition(job, &definition, err);
+
+    if (r < 0)
+        return r;
+    args.definition = definition;
+    memcpy(args.id, job->id, sizeof args.id);
+    domain_uuid(job->domain, (uint8_t *)args.uuid);
+    r = migrate_plan_cookie(&job->plan, &args.cookie, err);
+    if (r == 0) {
+        job->prepared = true;
+        r = pump_call(job->pump, BS_PROC_MIGRATE_PREPARE, (xdrproc_t)xdr_bs_migrate_prepare_args,
+                      &args, (xdrproc_t)xdr_bs_migrate_prepare_ret, ret, PREPARE_TIMEOUT_MS, err);
+    }
+    xdr_free((xdrproc_t)xdr_bs_cookie_source, (char *)&args.cookie);
+    return r;
+}
+
+static int listen_for(struct migrate_job *job, const char *path, const char *endpoint,
+                      struct error *err)
+{
+    int fd = net_listen_unix(path, 0600, err);
+
+    return fd < 0 ? fd : pump_listen(job->pump, fd, endpoint, err);
+}
+
+static const char *endpoint_of(const struct bs_cookie_destination *cookie, const char *target)
+{
+    for (u_int i = 0; i < cookie->disks.disks_len; i++)
+        if (strcmp(cookie->disks.disks_val[i].target, target) == 0)
+            return cookie->disks.disks_val[i].endpoint;
+    return NULL;
+}
+
+/* A listening socket for each disk that is copied: QEMU's NBD clients dial it. */
+static int offer_disk(struct migrate_job *job, const struct migrate_disk *disk,
+                      const struct bs_cookie_destination *cookie, struct error *err)
+{
+    size_t number = job->mirror_count;
+    const char *endpoint = endpoint_of(cookie, disk->disk->target);
+    char **path = &job->disk_sockets[number];
+
+    if (!endpoint)
+        return error_set(err, EPROTO, "the destination names no endpoint for disk %s",
+                         disk->disk->target);
+    if (asprintf(path, "%s/nbd-%zu", job->folder, number) < 0) {
+        *path = NULL;
+        return error_set(err, ENOMEM, "no memory for a socket's path");
+    }
+    job->mirrors[number] = (struct block_mirror){.number = (unsigned)number,
+                                                 .target = disk->disk->target,
+                                                 .device = disk->disk->device,
+                                                 .socket_path = *path,
+                                                 .export_name = disk->disk->target,
+                                                 .top = disk->top};
+    job->mirror_count++;
+    return listen_for(job, *path, endpoint, err);
+}
+
+static int offer_sockets(struct migrate_job *job, const struct bs_cookie_destination *cookie,
+                         struct error *err)
+{
+    int r;
+
+    if (asprintf(&job->folder, "%s/out-%.12s", job->daemon->config->run_dir, job->hex) < 0)
+        job->folder = NULL;
+    if (!job->folder || asprintf(&job->ram_socket, "%s/ram", job->folder) < 0)
+        job->ram_socket = NULL;
+    job->disk_sockets = calloc(job->plan.copies + 1, sizeof *job->disk_sockets);
+    job->mirrors = calloc(job->plan.copies + 1, sizeof *job->mirrors);
+    job->disk_bytes = calloc(job->plan.copies + 1, sizeof *job->disk_bytes);
+    if (!job->ram_socket || !job->disk_sockets || !job->mirrors || !job->disk_bytes)
+        return error_set(err, ENOMEM, "no memory for the channels' sockets");
+    if (mkdir(job->folder, 0700) < 0)
+        return error_set_errno(err, errno, "can't make the folder %s", job->folder);
+    r = listen_for(job, job->ram_socket, cookie->migration, err);
+    for (size_t i = 0; r == 0 && i < job->plan.chosen_count; i++)
+        if (job->plan.chosen[i].copy)
+            r = offer_disk(job, &job->plan.chosen[i], cookie, err);
+    return r;
+}
+
+static int prepare(struct migrate_job *job, struct error *err)
+{
+    struct bs_migrate_prepare_ret ret = {.cookie.migration = NULL};
+    int r = migrate_enter(job, PHASE_PREPARE, err);
+
+    if (r == 0)
+        r = open_session(job, err);
+    if (r == 0)
+        r = call_prepare(job, &ret, err);
+    if (r < 0)
+        return r;
+    r = offer_sockets(job, &ret.cookie, err);
+    xdr_free((xdrproc_t)xdr_bs_migrate_prepare_ret, (char *)&ret);
+    return r;
+}
+
+/* ---- Perform --------------------------------------------------------------------------------- */
+
+static int mirror_disks(struct migrate_job *job, struct error *err)
+{
+    struct qmp_wait bounded = wait_ms(job, QMP_TIMEOUT_MS);
+    struct qmp_wait unbounded = wait_until(job, LOOP_NEVER);
+    int r = migrate_enter(job, PHASE_MIRROR, err);
+
+    if (r == 0)
+        r = migration_prepare(job->qmp, true, &bounded, err);
+    for (size_t i = 0; r == 0 && i < job->mirror_count; i++)
+        r = block_mirror_start(job->qmp, &job->mirrors[i], &bounded, err);
+    if (r == 0 && job->mirror_count)
+        r = block_mirrors_wait_ready(job->qmp, job->mirrors, job->mirror_count, &unbounded, err);
+    return r;
+}
+
+static int send_memory(struct migrate_job *job, struct error *err)
+{
+    struct qmp_wait bounded = wait_ms(job, QMP_TIMEOUT_MS);
+    struct qmp_wait unbounded = wait_until(job, LOOP_NEVER);
+    int r = migrate_enter(job, PHASE_MEMORY, err);
+
+    if (r < 0)
+        return r;
+    job->migrating = true;
+    r = migration_start(job->qmp, job->ram_socket, &bounded, err);
+    if (r == 0)
+        r = migration_wait(job->qmp, MIGRATION_PRE_SWITCHOVER, &job->memory, &unbounded, err);
+    return r;
+}
+
+/* The guest stands still: the last writes go over, then the rest of RAM and the devices. */
+static int switch_over(struct migrate_job *job, struct error *err)
+{
+    struct qmp_wait wait = wait_ms(job, SWITCH_TIMEOUT_MS);
+    int r = migrate_enter(job, PHASE_SWITCH, err);
+
+    if (r == 0 && job->mirror_count)
+        r = block_mirrors_complete(job->qmp, job->mirrors, job->mirror_count, &wait, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&job->lock);
+    job->mirrors_complete = true;
+    pthread_mutex_unlock(&job->lock);
+    r = migration_continue(job->qmp, &wait, err);
+    if (r == 0)
+        r = migration_wait(job->qmp, MIGRATION_COMPLETED, &job->memory, &wait, err);
+    return r;
+}
+
+static int perform(struct migrate_job *job, struct error *err)
+{
+    int r = mirror_disks(job, err);
+
+    if (r == 0)
+        r = send_memory(job, err);
+    if (r == 0)
+        r = switch_over(job, err);
+    return r;
+}
+
+/* ---- Finish and Confirm ------------------------------------------------------------------------
+ */
+
+static int settle(struct migrate_job *job, enum bs_settle settle, struct error *err)
+{
+    struct bs_migrate_settle_args args = {.settle = settle};
+
+    memcpy(args.id, job->id, sizeof args.id);
+    return pump_call(job->pump, BS_PROC_MIGRATE_SETTLE, (xdrproc_t)xdr_bs_migrate_settle_args,
+                     &args, NULL, NULL, SETTLE_TIMEOUT_MS, err);
+}
+
+/* Asks the destination to take the guest over.  Returns whose it is, as far as is known; ERR holds
+ * the reason unless it is theirs. */
+static enum bs_owner finish(struct migrate_job *job, struct error *err)
+{
+    struct bs_migrate_finish_args args;
+    struct bs_migrate_finish_ret ret = {.reason = NULL};
+    uint64_t asked = loop_clock();
+    enum bs_owner owner;
+
+    memcpy(args.id, job->id, sizeof args.id);
+    if (pump_call(job->pump, BS_PROC_MIGRATE_FINISH, (xdrproc_t)xdr_bs_migrate_finish_args, &args,
+                  (xdrproc_t)xdr_bs_migrate_finish_ret, &ret, FINISH_TIMEOUT_MS, err) < 0)
+        return BS_OWNER_UNKNOWN;
+    job->downtime_from_completed = loop_clock() - asked;
+    owner = (enum bs_owner)ret.owner;
+    if (owner == BS_OWNER_NOT_MINE)
+        error_set(err, EIO, "the destination could not take the guest over: %s", ret.reason);
+    else if (owner == BS_OWNER_LOST)
+        error_set(err, EIO, "the guest was lost at the destination after it may have run: %s",
+                  ret.reason);
+    else if (owner != BS_OWNER_MINE)
+        error_set(err, EIO, "the destination doesn't know whose the guest is: %s", ret.reason);
+    xdr_free((xdrproc_t)xdr_bs_migrate_finish_ret, (char *)&ret);
+    return owner;
+}
+
+/* It runs there: whatever goes wrong here from now on is said, and changes nothing. */
+static enum bs_outcome confirm(struct migrate_job *job)
+{
+    struct net_address peer;
+    struct error err = ERROR_INIT;
+
+    migrate_enter(job, PHASE_CONFIRM, &err);
+    if (net_parse_uri(job->args.destination, &peer, &err) < 0 ||
+        domain_mark_moved(job->domain, peer.host, &err) < 0)
+        migrate_say(job, "the guest runs at the destination, but here: %s", err.text);
+    if (settle(job, BS_SETTLE_THEIRS, &err) < 0)
+        migrate_say(job, "the destination was not told that all is done here: %s", err.text);
+    pump_close(job->pump, BS_CLOSE_DONE, "migration completed", CLOSE_TIMEOUT_MS);
+    return BS_OUTCOME_COMPLETED;
+}
+
+/* ---- when it fails -----------------------------------------------------------------------------
+ */
+
+static void undo_in_qemu(struct migrate_job *job)
+{
+    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
+    struct error err = ERROR_INIT;
+    int r;
+
+    if (job->migrating) {
+        r = migration_cancel(job->qmp, &wait, &err);
+        if (r < 0 && r != -EALREADY)
+            migrate_say(job, "%s", err.text);
+    }
+    if (job->mirror_count && block_mirrors_remove(job->qmp, &wait, &err) < 0)
+        migrate_say(job, "%s", err.text);
+}
+
+/* The guest runs on here, if it ran, and the destination keeps nothing.  WHY gets what is left to
+ * say about the guest. */
+static void roll_back(struct migrate_job *job, struct error *why)
+{
+    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
+    struct error err = ERROR_INIT;
+    size_t used;
+
+    if (job->pump)
+        pump_close_endpoint(job->pump, NULL);
+    undo_in_qemu(job);
+    if (job->prepared && settle(job, BS_SETTLE_OURS, &err) < 0)
+        log_warning("migration %s out: the destination cleans up by itself: %s", job->hex,
+                    err.text);
+    if (job->was_running && migration_resume_source(job->qmp, &wait, &err) < 0) {
+        used = strlen(why->text);
+        snprintf(why->text + used, sizeof why->text - used, "; the guest does not run here: %s",
+                 err.text);
+    }
+    if (job->pump)
+        pump_close(job->pump, BS_CLOSE_CANCELLED, why->text, CLOSE_TIMEOUT_MS);
+}
+
+enum bs_outcome migrate_run(struct migrate_job *job, struct error *err)
+{
+    int r = begin(job, err);
+
+    if (r == 0)
+        r = prepare(job, err);
+    if (r == 0)
+        r = perform(job, err);
+    if (r == 0)
+        r = migrate_enter(job, PHASE_FINISH, err);
+    if (r < 0) {
+        roll_back(job, err);
+        return BS_OUTCOME_FAILED;
+    }
+    switch (finish(job, err)) {
+    case BS_OWNER_MINE:
+        return confirm(job);
+    case BS_OWNER_NOT_MINE:
+        roll_back(job, err);
+        return BS_OUTCOME_FAILED;
+    default:
+        pump_close(job->pump, BS_CLOSE_CANCELLED, "no answer to Finish", 0);
+        error_prefix(err, "whether the guest runs at %s is not known, so it stays paused here",
+                     job->args.destination);
+        return BS_OUTCOME_UNRESOLVED;
+    }
+}

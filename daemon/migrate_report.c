@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * What the operator sees of a migration: phases, progress, sentences, the result.
+ */
+#include "config.h"
+
+#include "daemon/migrate_job.h"
+#include "common/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { REPORT_INTERVAL_MS = 500, QUERY_TIMEOUT_MS = 2000 };
+
+static const char *const phase_names[] = {
+    [PHASE_BEGIN] = "begin",     [PHASE_PREPARE] = "prepare", [PHASE_MIRROR] = "mirror",
+    [PHASE_MEMORY] = "memory",   [PHASE_SWITCH] = "switch",   [PHASE_FINISH] = "finish",
+    [PHASE_CONFIRM] = "confirm",
+};
+static_assert(sizeof phase_names / sizeof *phase_names == PHASES, "each phase has a name");
+
+void migrate_say(struct migrate_job *job, const char *format, ...)
+{
+    char text[ERROR_TEXT_MAX];
+    struct bs_migrate_notice notice = {.text = text};
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    log_info("migration %s (%s) out: %s", job->hex, job->args.name, text);
+    memcpy(notice.id, job->id, sizeof notice.id);
+    control_send_event(job->connection, BS_PROC_EVENT_MIGRATE_NOTICE,
+                       (xdrproc_t)xdr_bs_migrate_notice, &notice);
+}
+
+/* ---- progress -------------------------------------------------------------------------------- */
+
+static void fill_disk(const struct block_mirror *mirror, uint64_t elapsed_ms,
+                      struct bs_progress *ret)
+{
+    ret->target = (char *)mirror->target;
+    ret->total = mirror->total;
+    ret->transferred = mirror->done;
+    ret->remaining = mirror->total > mirror->done ? mirror->total - mirror->done : 0;
+    ret->rate = elapsed_ms ? mirror->done * 1000 / elapsed_ms : 0;
+}
+
+static void send_progress(struct migrate_job *job)
+{
+    struct bs_progress parts[1 + BS_DISKS_MAX] = {{.target = (char *)""}};
+    struct bs_migrate_progress progress = {.phase = (char *)phase_names[job->phase],
+                                           .parts.parts_val = parts};
+    uint64_t elapsed_ms = (loop_clock() - job->started) / LOOP_MS;
+
+    memcpy(progress.id, job->id, sizeof progress.id);
+    parts[0].total = job->memory.ram_total;
+    parts[0].transferred = job->memory.ram_transferred;
+    parts[0].remaining = job->memory.ram_remaining;
+    parts[0].rate = job->memory_rate;
+    progress.parts.parts_len = 1;
+    for (size_t i = 0; i < job->mirror_count; i++)
+        fill_disk(&job->mirrors[i], elapsed_ms, &parts[progress.parts.parts_len++]);
+    control_send_event(job->connection, BS_PROC_EVENT_MIGRATE_PROGRESS,
+                       (xdrproc_t)xdr_bs_migrate_progress, &progress);
+}
+
+/* Bytes of RAM per second since the last look. */
+static void measure_memory(struct migrate_job *job, uint64_t before, uint64_t now)
+{
+    uint64_t sent = job->memory.ram_transferred;
+
+    if (job->measured && now > job->measured && sent >= before)
+        job->memory_rate = (sent - before) * LOOP_SECOND / (now - job->measured);
+    job->measured = now;
+}
+
+void migrate_report_progress(struct migrate_job *job)
+{
+    struct qmp_wait wait = qmp_wait_ms(QUERY_TIMEOUT_MS);
+    struct error err = ERROR_INIT;
+    uint64_t now = loop_clock(), before = job->memory.ram_transferred;
+
+    if (now < job->next_report)
+        return;
+    job->next_report = now + REPORT_INTERVAL_MS * LOOP_MS;
+    if (job->mirror_count &&
+        block_mirrors_query(job->qmp, job->mirrors, job->mirror_count, &wait, &err) < 0)
+        log_debug("migration %s out: %s", job->hex, err.text);
+    if (job->migrating) {
+        if (migration_query(job->qmp, &job->memory, &wait, &err) < 0)
+            log_debug("migration %s out: %s", job->hex, err.text);
+        else
+            measure_memory(job, before, now);
+    }
+    send_progress(job);
+}
+
+int migrate_enter(struct migrate_job *job, enum migrate_phase phase, struct error *err)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&job->lock);
+    if (job->aborted && phase <= PHASE_FINISH)
+        r = error_set(err, ECANCELED, "aborted by the operator");
+    else
+        job->phase = phase;
+    pthread_mutex_unlock(&job->lock);
+    if (r < 0)
+        return r;
+    log_info("migration %s (%s) out: %s", job->hex, job->args.name, phase_names[phase]);
+    send_progress(job);
+    return 0;
+}
+
+/* ---- the result --------------------------------------------------------------------------------
+ */
+
+void migrate_count_bytes(struct migrate_job *job)
+{
+    for (size_t i = 0; i < job->mirror_count; i++) {
+        char endpoint[BS_ENDPOINT_MAX];
+        struct pump_stats stats;
+
+        snprintf(endpoint, sizeof endpoint, "nbd/%s", job->mirrors[i].target);
+        pump_get_stats(job->pump, endpoint, &stats);
+        job->disk_bytes[i] = stats.sent;
+    }
+}
+
+void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
+                           const struct error *why)
+{
+    struct bs_disk_bytes disks[BS_DISKS_MAX];
+    struct bs_migrate_result result = {.outcome = outcome,
+                                       .mode = (char *)"bistream",
+                                       .disks.disks_val = disks,
+                                       .error = (char *)(why->code ? why->text : "")};
+    uint64_t since_completed_ms = job->downtime_from_completed / LOOP_MS;
+
+    memcpy(result.id, job->id, sizeof result.id);
+    result.total_ms = (loop_clock() - job->started) / LOOP_MS;
+    result.ram_bytes = job->memory.ram_transferred;
+    if (outcome == BS_OUTCOME_COMPLETED) {
+        result.error = (char *)"";
+        result.downtime_ms = job->was_running ? job->memory.downtime_ms + since_completed_ms : 0;
+    }
+    for (size_t i = 0; i < job->mirror_count; i++)
+        disks[result.disks.disks_len++] = (struct bs_disk_bytes){
+            .target = (char *)job->mirrors[i].target, .bytes = job->disk_bytes[i]};
+    if (control_send_event(job->connection, BS_PROC_EVENT_MIGRATE_RESULT,
+                           (xdrproc_t)xdr_bs_migrate_result, &result) < 0)
+        log_info("migration %s out: nobody is there any more to hear the result", job->hex);
+}
