@@ -23,6 +23,7 @@ enum command_exit {
 struct client {
     const char *uri; /* -c; NULL: the environment's or the default socket */
     bool json;
+    bool output_may_fail;        /* the exit code tells of more than what could be printed */
     enum command_exit exit_code; /* when command_option() returns COMMAND_OPTION_EXIT */
 };
 
@@ -36,6 +37,16 @@ struct command {
                              char **argv);
 };
 
+extern const struct command command_start;
+extern const struct command command_attach;
+extern const struct command command_list;
+extern const struct command command_info;
+extern const struct command command_shutdown;
+extern const struct command command_destroy;
+extern const struct command command_undefine;
+extern const struct command command_migrate;
+extern const struct command command_forward;
+extern const struct command command_probe;
 extern const struct command command_pki;
 
 /* ---- options ---------------------------------------------------------------------------------

@@ -12,7 +12,9 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-    &command_pki,
+    &command_start,    &command_attach,  &command_list,     &command_info,
+    &command_shutdown, &command_destroy, &command_undefine, &command_migrate,
+    &command_forward,  &command_probe,   &command_pki,
 };
 
 static void print_help(void)
@@ -112,7 +114,7 @@ int main(int argc, char **argv)
         exit_code = client.exit_code;
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fputs("bistream: can't write to standard output\n", stderr);
-        if (exit_code == COMMAND_DONE)
+        if (exit_code == COMMAND_DONE && !client.output_may_fail)
             exit_code = COMMAND_FAILED;
     }
     return (int)exit_code;

@@ -35,13 +35,34 @@ json_t *output_json_string(const char *text)
     return json_string(ascii);
 }
 
+static char clean(char c)
+{
+    return (unsigned char)c < 0x20 || c == 0x7f ? '?' : c;
+}
+
 char *output_clean(char *text)
 {
-    for (char *c = text; *c; c++) {
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            *c = '?';
-    }
+    for (char *c = text; *c; c++)
+        *c = clean(*c);
     return text;
+}
+
+void output_text(const char *text)
+{
+    for (const char *c = text; *c; c++)
+        putchar(clean(*c));
+}
+
+const char *output_uuid(const char id[16], char out[OUTPUT_UUID_SIZE])
+{
+    char *end = out;
+
+    for (int i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *end++ = '-';
+        end += sprintf(end, "%02x", (unsigned char)id[i]);
+    }
+    return out;
 }
 
 void output_table(const char *const *cells, size_t rows, size_t columns)

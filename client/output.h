@@ -18,6 +18,13 @@ json_t *output_json_string(const char *text);
 /* Replaces control characters in TEXT, which came from elsewhere, so that it can't move the
  * operator's cursor.  Returns TEXT. */
 char *output_clean(char *text);
+/* Prints TEXT like that. */
+void output_text(const char *text);
+
+enum { OUTPUT_UUID_SIZE = 37 };
+
+/* 16 bytes as "6c6f...-....-....". */
+const char *output_uuid(const char id[16], char out[OUTPUT_UUID_SIZE]);
 
 /* Prints rows of COLUMNS cells as virsh does: the first is the heading, a rule under it, columns
  * as wide as their widest cell.  CELLS has ROWS * COLUMNS strings. */
