@@ -24,14 +24,21 @@
 #define DAEMON_DEFINITION_H
 
 #include "common/error.h"
-#include "rpc/protocol.h"
+#include "daemon/uuid.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { UUID_SIZE = BS_ID_SIZE, UUID_TEXT_SIZE = 37 };
+enum {
+    DEFINITION_NAME_MAX = 240, /* of a guest: with ".json.new" behind it, it is a file's name */
+    DEFINITION_FILE_MAX = 200, /* of an image in the pool: migrations put ".before-ID" behind it */
+    DEFINITION_NICS_MAX = 16,
+};
+
+/* QEMU's own output stands in this file beside a guest's serial log, whose name it can't be. */
+#define DEFINITION_QEMU_LOG "qemu.log"
 
 /* Who wrote a definition, or who will read it. */
 enum definition_party {
@@ -51,10 +58,10 @@ struct definition_disk {
 };
 
 struct definition_nic {
-    const char *type; /* "user" (default), "tap", or "none" (a card without a cable); static */
-    char *model;      /* QEMU's device; default "virtio-net-pci" */
-    char *mac;        /* NULL: QEMU's choice */
-    char *ifname;     /* the tap device, else NULL */
+    const char *type;  /* "user" (default), "tap", or "none" (a card without a cable); static */
+    const char *model; /* "virtio-net-pci" (default), "e1000", "e1000e", "rtl8139"; static */
+    char *mac;         /* NULL: QEMU's choice */
+    char *ifname;      /* the tap device, else NULL */
 };
 
 struct definition {
@@ -100,9 +107,5 @@ char *definition_disk_path(const struct definition_disk *disk, const char *pool_
 
 /* Returns 0, or -EINVAL with ERR for a name that a guest can't have. */
 int definition_check_name(const char *name, struct error *err);
-
-void uuid_to_text(const uint8_t uuid[UUID_SIZE], char ret[UUID_TEXT_SIZE]);
-/* Returns 0 or -EINVAL. */
-int uuid_from_text(const char *text, uint8_t ret[UUID_SIZE]);
 
 #endif
