@@ -37,7 +37,7 @@ struct qmp_thread;
 
 enum domain_state {
     DOMAIN_SHUT_OFF, /* no QEMU; may be started and undefined */
-    DOMAIN_STARTING, /* its QEMU is being made */
+    DOMAIN_STARTING, /* its QEMU is being made, or looked for by a restarted daemon */
     DOMAIN_RUNNING,
     DOMAIN_PAUSED,   /* its QEMU is there and its vCPUs stand */
     DOMAIN_INCOMING, /* its QEMU waits for, or loads, a migration */
@@ -102,7 +102,7 @@ struct qmp *domain_qmp(struct domain *domain, struct error *err);
 
 /* A disk as QEMU has it now. */
 struct domain_disk {
-    char *target;  /* of the definition; attached: the drive's alias, or else its node name */
+    char *target;  /* of the definition; attached: QEMU's name for it (block_drive.name) */
     char *device;  /* what blockdev-mirror's "device" and block-export-add's "node-name" take */
     char *path;    /* of the image; NULL when empty */
     char *format;  /* "raw", "qcow2", or what else QEMU calls it; NULL when empty */
@@ -157,9 +157,8 @@ bool domain_returning(const struct domain *domain);
  * Blocks. */
 int domain_start_incoming(struct domain *domain, const char *const *paths, struct error *err);
 
-/* The guest is here: running or paused, which is written to its file, and its disks ignore discards
- * again where the definition says so.  After block_exports_stop() and `cont`.  Ends the job.
- * Blocks.  The domain is the registry's then, also when writing failed (with ERR, for the log). */
+/* The guest is here: running or paused, which is written to its file.  Ends the job.  The domain is
+ * the registry's then, also when writing failed (with ERR, for the log). */
 int domain_finish_incoming(struct domain *domain, bool running, struct error *err);
 
 /* It did not come: kills its QEMU (attached or not) and waits, removes its sockets and registration
