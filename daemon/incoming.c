@@ -366,6 +366,7 @@ int incoming_handle_finish(void *opaque, const void *args_, void *ret_, struct e
     ret->reason = strdup("");
     if (!in)
         return ret->reason ? 0 : error_set(err, ENOMEM, "no memory for an answer");
+    atomic_store(&in->arriving, true);
     pthread_mutex_lock(&in->lock);
     switch (in->state) {
     case INCOMING_PREPARED:
@@ -421,6 +422,13 @@ int incoming_handle_settle(void *opaque, const void *args_, void *ret, struct er
                       in->hex);
     pthread_mutex_unlock(&in->lock);
     return r;
+}
+
+bool incoming_is_arriving(struct peer_session *session)
+{
+    struct incoming *in = session->incoming;
+
+    return in && atomic_load(&in->arriving);
 }
 
 void incoming_session_closing(struct peer_session *session)

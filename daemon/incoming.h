@@ -9,6 +9,8 @@
 
 #include "common/error.h"
 
+#include <stdbool.h>
+
 struct daemon;
 struct peer_session;
 struct incoming_migrations;
@@ -27,6 +29,10 @@ int incoming_handle_settle(void *opaque, const void *args, void *ret, struct err
  * (malloc'ed), or -ENOENT with ERR.  Never blocks for long: the pump's thread asks. */
 int incoming_resolve(struct peer_session *session, const char *endpoint, char **ret_path,
                      struct error *err);
+
+/* Finish has begun in SESSION: the source has to hear its outcome, so the session isn't ended from
+ * this side now.  Any thread, does not block. */
+bool incoming_is_arriving(struct peer_session *session);
 
 /* SESSION is closing: a Prepare that runs gives up at its next step.  Any thread, does not block.
  */

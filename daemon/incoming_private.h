@@ -46,8 +46,9 @@ struct incoming {
     char *nbd_socket, *migration_socket;
     const struct bs_cookie_source *cookie; /* as the source sent it; only during Prepare */
 
-    atomic_bool closing; /* its session is going: give up at the next step */
-    atomic_bool ready;   /* Prepare has succeeded: channels may come */
+    atomic_bool closing;  /* its session is going: give up at the next step */
+    atomic_bool ready;    /* Prepare has succeeded: channels may come */
+    atomic_bool arriving; /* Finish has begun */
 
     pthread_mutex_t lock; /* the id's: Prepare, Finish, Settle and the end of the session */
     enum incoming_state state;

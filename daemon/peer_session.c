@@ -12,6 +12,7 @@
 
 #include "daemon/peer_session.h"
 #include "daemon/access.h"
+#include "daemon/incoming.h"
 #include "daemon/services.h"
 #include "common/log.h"
 
@@ -20,10 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <time.h>
 
 enum {
     PING_TIMEOUTS = 3,      /* PINGs without an answer after which the link is dead */
     STOP_TIMEOUT_MS = 2000, /* for the peer's answer to CLOSE when the daemon stops */
+    ARRIVAL_TIMEOUT_S = 30, /* for Finish and Settle of a guest that arrives when it stops */
 };
 
 struct session {
@@ -75,6 +78,8 @@ static int resolve(void *opaque, const char *endpoint, char **ret_path, struct e
     switch (session->public.purpose) {
     case BS_PURPOSE_FORWARD:
         return resolve_forward(session, endpoint, ret_path, err);
+    case BS_PURPOSE_MIGRATION:
+        return incoming_resolve(&session->public, endpoint, ret_path, err);
     default:
         return error_set(err, ENOENT, "there is no endpoint \"%s\" in this session", endpoint);
     }
@@ -94,6 +99,7 @@ static void on_ended(void *opaque, const struct error *why)
     struct peer_sessions *sessions = session->sessions;
 
     pthread_mutex_lock(&sessions->lock);
+    incoming_session_closing(&session->public);
     session->ended = true;
     session->why = *why;
     pthread_cond_broadcast(&sessions->changed);
@@ -110,6 +116,18 @@ static void free_session(struct session *session)
     free(session);
 }
 
+/* The daemon stops while a guest arrives: the source ends the session as soon as it knows that. */
+static void await_end(struct session *session)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ARRIVAL_TIMEOUT_S;
+    while (!session->ended && pthread_cond_timedwait(&session->sessions->changed,
+                                                     &session->sessions->lock, &until) == 0)
+        ;
+}
+
 static void *keep(void *opaque)
 {
     struct session *session = opaque;
@@ -119,12 +137,16 @@ static void *keep(void *opaque)
     pthread_mutex_lock(&sessions->lock);
     while (!session->ended && !sessions->stopping)
         pthread_cond_wait(&sessions->changed, &sessions->lock);
+    if (incoming_is_arriving(&session->public))
+        await_end(session);
     ended = session->ended;
     pthread_mutex_unlock(&sessions->lock);
 
     if (!ended)
         pump_close(session->pump, BS_CLOSE_CANCELLED, "bistreamd is stopping", STOP_TIMEOUT_MS);
+    incoming_session_closing(&session->public);
     pump_free(session->pump);
+    incoming_session_ended(&session->public);
     if (session->why.code)
         log_warning("session %s: ended: %s", session->public.name, session->why.text);
     else
