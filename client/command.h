@@ -49,8 +49,7 @@ extern const struct command command_forward;
 extern const struct command command_probe;
 extern const struct command command_pki;
 
-/* ---- options ---------------------------------------------------------------------------------
- */
+/* ---- options -------------------------------------------------------------------------------- */
 
 enum {
     COMMAND_OPTION_END = -1,   /* no more options: optind is the first argument */
@@ -83,8 +82,7 @@ bool command_check_count(struct client *client, const struct command *command, i
 
 void command_print_help(const struct command *command);
 
-/* ---- saying what went wrong ------------------------------------------------------------------
- */
+/* ---- saying what went wrong ----------------------------------------------------------------- */
 
 /* "bistream: SENTENCE" on standard error.  Returns COMMAND_FAILED. */
 enum command_exit command_fail(const struct error *err);

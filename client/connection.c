@@ -45,8 +45,7 @@ struct connection {
     size_t start, end; /* what of it is not decoded yet */
 };
 
-/* ---- opening ---------------------------------------------------------------------------------
- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static int begin_message(void *opaque, const struct bs_header *header, size_t length)
 {
@@ -152,8 +151,7 @@ const char *connection_path(const struct connection *connection)
     return connection->path;
 }
 
-/* ---- messages --------------------------------------------------------------------------------
- */
+/* ---- messages ------------------------------------------------------------------------------- */
 
 static int broken(struct connection *connection, int code, struct error *err)
 {
@@ -276,8 +274,7 @@ static int receive_ours(struct connection *connection, const sigset_t *mask, int
     }
 }
 
-/* ---- calls and events ------------------------------------------------------------------------
- */
+/* ---- calls and events ----------------------------------------------------------------------- */
 
 /* Keeps MESSAGE, which is taken over, for connection_next_event(). */
 static int queue_event(struct connection *connection, struct rpc_message *message,

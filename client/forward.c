@@ -36,8 +36,7 @@ struct forward {
     char paths[BS_FORWARDS_MAX][2][URI_SOCKET_MAX];
 };
 
-/* ---- in the foreground -----------------------------------------------------------------------
- */
+/* ---- in the foreground ---------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupted;
 
@@ -156,8 +155,7 @@ static enum command_exit stop_by_id(const struct forward *forward)
     return COMMAND_DONE;
 }
 
-/* ---- the command line ------------------------------------------------------------------------
- */
+/* ---- the command line ----------------------------------------------------------------------- */
 
 static bool is_number(const char *text, int base, unsigned long maximum, unsigned long *ret)
 {

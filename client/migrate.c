@@ -46,8 +46,7 @@ struct migration {
     int interrupts;     /* that were seen to */
 };
 
-/* ---- signals ---------------------------------------------------------------------------------
- */
+/* ---- signals -------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupts;
 
@@ -105,8 +104,7 @@ static void handle_interrupt(struct migration *migration)
     migration->interrupts = interrupts;
 }
 
-/* ---- events ----------------------------------------------------------------------------------
- */
+/* ---- events --------------------------------------------------------------------------------- */
 
 static enum command_exit exit_code_of(unsigned outcome)
 {
@@ -264,8 +262,7 @@ static enum command_exit migrate(struct migration *migration)
     return follow(migration);
 }
 
-/* ---- the command line ------------------------------------------------------------------------
- */
+/* ---- the command line ----------------------------------------------------------------------- */
 
 static const struct option options[] = {
     {"live", no_argument, NULL, OPTION_LIVE},

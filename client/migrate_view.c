@@ -46,8 +46,7 @@ void migrate_view_init(struct migrate_view *view, bool json, bool verbose, const
         view->kind = MIGRATE_VIEW_PLAIN;
 }
 
-/* ---- the terminal ----------------------------------------------------------------------------
- */
+/* ---- the terminal --------------------------------------------------------------------------- */
 
 static size_t number_from(const char *variable)
 {
@@ -148,8 +147,7 @@ static void draw(struct migrate_view *view)
     view->drawn = count + 1;
 }
 
-/* ---- plain lines -----------------------------------------------------------------------------
- */
+/* ---- plain lines ---------------------------------------------------------------------------- */
 
 static void print_plain(struct migrate_view *view)
 {
@@ -186,8 +184,7 @@ void migrate_view_redraw(struct migrate_view *view)
         draw(view);
 }
 
-/* ---- events ----------------------------------------------------------------------------------
- */
+/* ---- events --------------------------------------------------------------------------------- */
 
 void migrate_view_started(struct migrate_view *view, const bs_id id)
 {
@@ -295,8 +292,7 @@ void migrate_view_progress(struct migrate_view *view, const struct bs_migrate_pr
         migrate_view_tick(view);
 }
 
-/* ---- the end ---------------------------------------------------------------------------------
- */
+/* ---- the end -------------------------------------------------------------------------------- */
 
 static const char *status_word(unsigned outcome)
 {

@@ -32,8 +32,7 @@ struct extension {
     const char *value;
 };
 
-/* ---- names -----------------------------------------------------------------------------------
- */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 /* A host name as RFC 1123 has it; '_' is let through, since people use it. */
 static bool is_host_name(const char *text)
@@ -116,8 +115,7 @@ static char *format_names(const struct pki_names *names)
     return text;
 }
 
-/* ---- making ----------------------------------------------------------------------------------
- */
+/* ---- making --------------------------------------------------------------------------------- */
 
 EVP_PKEY *pki_key_new(struct error *err)
 {
@@ -237,8 +235,7 @@ X509 *pki_host_new(const struct pki_names *names, EVP_PKEY *key, unsigned days, 
     return take_ptr(cert);
 }
 
-/* ---- telling ---------------------------------------------------------------------------------
- */
+/* ---- telling -------------------------------------------------------------------------------- */
 
 char *pki_subject(const X509 *cert, char out[PKI_TEXT_MAX])
 {

@@ -59,8 +59,7 @@ int pki_make_dir(const char *dir, struct error *err)
     return 0;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------
- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 static FILE *open_pem(const char *path, struct error *err)
 {
@@ -99,8 +98,7 @@ EVP_PKEY *pki_read_key(const char *dir, const char *name, struct error *err)
     return key;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------
- */
+/* ---- writing -------------------------------------------------------------------------------- */
 
 static int write_all(int fd, const char *data, size_t length)
 {

@@ -43,8 +43,7 @@ static int write_pair(const char *dir, const char *key_name, EVP_PKEY *key, cons
     return result;
 }
 
-/* ---- ca --------------------------------------------------------------------------------------
- */
+/* ---- ca ------------------------------------------------------------------------------------- */
 
 enum command_exit pki_make_ca(const struct client *client, const struct pki_options *options)
 {
@@ -76,8 +75,7 @@ enum command_exit pki_make_ca(const struct client *client, const struct pki_opti
     return COMMAND_DONE;
 }
 
-/* ---- host ------------------------------------------------------------------------------------
- */
+/* ---- host ----------------------------------------------------------------------------------- */
 
 static int read_ca(const char *dir, X509 **ret_cert, EVP_PKEY **ret_key, struct error *err)
 {

@@ -11,8 +11,7 @@
 
 enum { BAR_MIN = 10, BAR_MAX = 60 };
 
-/* ---- numbers ---------------------------------------------------------------------------------
- */
+/* ---- numbers -------------------------------------------------------------------------------- */
 
 static const char *format_size(uint64_t bytes, const char *suffix, char out[PROGRESS_TEXT_MAX])
 {
@@ -54,8 +53,7 @@ const char *progress_time(uint64_t seconds, char out[PROGRESS_TEXT_MAX])
     return out;
 }
 
-/* ---- bars ------------------------------------------------------------------------------------
- */
+/* ---- bars ----------------------------------------------------------------------------------- */
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {

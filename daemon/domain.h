@@ -135,8 +135,7 @@ int domain_destroy(struct domain *domain, struct error *err);  /* kills QEMU and
 /* Forgets a domain that has no QEMU (attached: lets go of it); its images stay. */
 int domain_undefine(struct domain *domain, struct error *err);
 
-/* ---- migration: the destination ----------------------------------------------------------------
- */
+/* ---- migration: the destination ------------------------------------------------------------- */
 
 /* Registers a guest that is to come in (DEFINITION is copied), as DOMAIN_INCOMING with the job
  * "coming in" already begun, and returns a reference.  Refuses with -EEXIST when the name or the
@@ -166,8 +165,7 @@ int domain_finish_incoming(struct domain *domain, bool running, struct error *er
  * or a negative errno with ERR when QEMU could not be killed. */
 int domain_discard_incoming(struct domain *domain, struct error *err);
 
-/* ---- migration: the source ---------------------------------------------------------------------
- */
+/* ---- migration: the source ------------------------------------------------------------------ */
 
 /* The guest lives at PEER now: QEMU is ended and waited for, and the domain is shut off and "moved
  * to PEER".  For the job's holder, who ends the job afterwards.  Blocks.  Returns 0, or a negative

@@ -50,8 +50,7 @@ struct forwards {
     unsigned last_id, count; /* count: not yet freed */
 };
 
-/* ---- a forward's life
- * ---------------------------------------------------------------------------- */
+/* ---- a forward's life ----------------------------------------------------------------------- */
 
 static void unref(struct forward *forward)
 {
@@ -152,8 +151,7 @@ static void *keep(void *opaque)
     return NULL;
 }
 
-/* ---- start -------------------------------------------------------------------------------------
- */
+/* ---- start ---------------------------------------------------------------------------------- */
 
 static struct forward *new_forward(struct control_connection *connection,
                                    const struct bs_forward_start_args *args, struct error *err)
@@ -262,8 +260,7 @@ int forward_handle_start(void *opaque, const void *args_, void *ret_, struct err
     return r;
 }
 
-/* ---- list and stop
- * ------------------------------------------------------------------------------- */
+/* ---- list and stop -------------------------------------------------------------------------- */
 
 /* References to all forwards, up to BS_FORWARDS_MAX, in *RET (malloc'ed). */
 static int take_all(struct forwards *forwards, struct forward ***ret, unsigned *ret_count)
@@ -357,8 +354,7 @@ int forward_handle_stop(void *opaque, const void *args_, void *ret, struct error
     return 0;
 }
 
-/* ---- all forwards
- * -------------------------------------------------------------------------------- */
+/* ---- all forwards --------------------------------------------------------------------------- */
 
 struct forwards *forwards_new(struct daemon *daemon)
 {

@@ -388,8 +388,7 @@ int incoming_handle_finish(void *opaque, const void *args_, void *ret_, struct e
     return ret->reason ? 0 : error_set(err, ENOMEM, "no memory for an answer");
 }
 
-/* ---- Settle and the end of the session ---------------------------------------------------------
- */
+/* ---- Settle and the end of the session ------------------------------------------------------ */
 
 static void settle_theirs(struct incoming *in)
 {

@@ -42,8 +42,7 @@ struct link {
     size_t start, end;
 };
 
-/* ---- dialling ----------------------------------------------------------------------------------
- */
+/* ---- dialling ------------------------------------------------------------------------------- */
 
 static int make_abort(int abort_fd, int stop_fd)
 {
@@ -129,8 +128,7 @@ const char *link_peer_subject(const struct link *link)
     return tls_peer_subject(link->tls);
 }
 
-/* ---- calling -----------------------------------------------------------------------------------
- */
+/* ---- calling -------------------------------------------------------------------------------- */
 
 static int time_left(uint64_t deadline)
 {
@@ -228,8 +226,7 @@ int link_call(struct link *link, int procedure, xdrproc_t args_proc, const void 
     return r < 0 ? error_prefix(err, "%s port %s", link->address.host, link->address.port) : 0;
 }
 
-/* ---- what is there ------------------------------------------------------------------------------
- */
+/* ---- what is there -------------------------------------------------------------------------- */
 
 static int call_host_info(struct link *link, struct bs_host_info_ret *ret, struct error *err)
 {
@@ -303,8 +300,7 @@ int link_probe(struct daemon *daemon, const char *uri, int abort_fd, struct bs_p
     return r;
 }
 
-/* ---- a session
- * ----------------------------------------------------------------------------------- */
+/* ---- a session ------------------------------------------------------------------------------ */
 
 /* BISTREAM_OPEN is not known there: says who is. */
 static int explain_refusal(struct link *link, struct error *err)

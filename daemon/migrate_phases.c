@@ -351,8 +351,7 @@ static int perform(struct migrate_job *job, struct error *err)
     return r;
 }
 
-/* ---- Finish and Confirm ------------------------------------------------------------------------
- */
+/* ---- Finish and Confirm --------------------------------------------------------------------- */
 
 static int settle(struct migrate_job *job, enum bs_settle settle, struct error *err)
 {
@@ -405,8 +404,7 @@ static enum bs_outcome confirm(struct migrate_job *job)
     return BS_OUTCOME_COMPLETED;
 }
 
-/* ---- when it fails -----------------------------------------------------------------------------
- */
+/* ---- when it fails -------------------------------------------------------------------------- */
 
 static void undo_in_qemu(struct migrate_job *job)
 {

@@ -117,8 +117,7 @@ int migrate_enter(struct migrate_job *job, enum migrate_phase phase, struct erro
     return 0;
 }
 
-/* ---- the result --------------------------------------------------------------------------------
- */
+/* ---- the result ----------------------------------------------------------------------------- */
 
 void migrate_count_bytes(struct migrate_job *job)
 {

@@ -48,8 +48,7 @@ struct peer_sessions {
 
 static const char unix_prefix[] = "unix:";
 
-/* ---- the pump's questions, on its thread ------------------------------------------------------
- */
+/* ---- the pump's questions, on its thread ---------------------------------------------------- */
 
 static int resolve_forward(const struct session *session, const char *endpoint, char **ret_path,
                            struct error *err)
@@ -106,8 +105,7 @@ static void on_ended(void *opaque, const struct error *why)
     pthread_mutex_unlock(&sessions->lock);
 }
 
-/* ---- the keeper --------------------------------------------------------------------------------
- */
+/* ---- the keeper ----------------------------------------------------------------------------- */
 
 static void free_session(struct session *session)
 {
@@ -160,8 +158,7 @@ static void *keep(void *opaque)
     return NULL;
 }
 
-/* ---- the sessions ------------------------------------------------------------------------------
- */
+/* ---- the sessions --------------------------------------------------------------------------- */
 
 static struct session *new_session(struct peer_sessions *sessions,
                                    const struct peer_session_open *open)

@@ -42,8 +42,7 @@ struct server {
     struct loop_fd *signal_watch;
 };
 
-/* ---- signals -----------------------------------------------------------------------------------
- */
+/* ---- signals -------------------------------------------------------------------------------- */
 
 static void on_signal(void *opaque, uint32_t events)
 {
@@ -79,8 +78,7 @@ static int watch_signals(struct server *server, struct error *err)
     return server->signal_watch ? 0 : error_set_errno(err, errno, "can't watch for signals");
 }
 
-/* ---- sockets -----------------------------------------------------------------------------------
- */
+/* ---- sockets -------------------------------------------------------------------------------- */
 
 static int give_to_group(const char *path, const char *name, struct error *err)
 {
@@ -121,8 +119,7 @@ static int open_sockets(struct server *server, struct error *err)
                                  : 0;
 }
 
-/* ---- start -------------------------------------------------------------------------------------
- */
+/* ---- start ---------------------------------------------------------------------------------- */
 
 static int prepare(struct server *server, struct error *err)
 {
@@ -176,8 +173,7 @@ static int start_parts(struct server *server, struct error *err)
     return instance_write_port(server->config, r, err);
 }
 
-/* ---- stop --------------------------------------------------------------------------------------
- */
+/* ---- stop ----------------------------------------------------------------------------------- */
 
 static void stop_parts(struct daemon *daemon)
 {

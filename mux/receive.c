@@ -73,8 +73,7 @@ static int end_open(struct mux_session *session)
     return 0;
 }
 
-/* ---- DATA, LIMIT, EOF, RESET -------------------------------------------------------------------
- */
+/* ---- DATA, LIMIT, EOF, RESET ---------------------------------------------------------------- */
 
 static int begin_data(struct mux_session *session)
 {
@@ -177,8 +176,7 @@ static int end_reset(struct mux_session *session)
     return 0;
 }
 
-/* ---- PING, PONG, CLOSE --------------------------------------------------------------------------
- */
+/* ---- PING, PONG, CLOSE ---------------------------------------------------------------------- */
 
 static int end_ping(struct mux_session *session)
 {
@@ -216,8 +214,7 @@ static int end_close(struct mux_session *session)
     return 0;
 }
 
-/* ---- any frame ----------------------------------------------------------------------------------
- */
+/* ---- any frame ------------------------------------------------------------------------------ */
 
 static const struct frame_rule rules[] = {
     [BS_FRAME_OPEN] = {"OPEN", ON_NEW, false, false, 1, BS_ENDPOINT_MAX, begin_open, end_open},
@@ -296,8 +293,7 @@ static int begin_frame(struct mux_session *session)
     return rule->begin ? rule->begin(session) : 0;
 }
 
-/* ---- messages: what the codec calls -------------------------------------------------------------
- */
+/* ---- messages: what the codec calls --------------------------------------------------------- */
 
 static int begin_keepalive(struct mux_session *session, const struct bs_header *header,
                            size_t length)

@@ -56,8 +56,7 @@ static bool put_frame(struct mux_session *session, struct output *out, const str
     return true;
 }
 
-/* ---- frames of the session
- * ----------------------------------------------------------------------- */
+/* ---- frames of the session ------------------------------------------------------------------ */
 
 static bool put_keepalive(struct mux_session *session, struct output *out)
 {
@@ -100,8 +99,7 @@ static void put_close(struct mux_session *session, struct output *out)
     session->close_sent = true;
 }
 
-/* ---- frames of a channel
- * ------------------------------------------------------------------------- */
+/* ---- frames of a channel -------------------------------------------------------------------- */
 
 static bool put_open(struct mux_channel *channel, struct output *out)
 {
@@ -191,8 +189,7 @@ static bool put_control(struct mux_session *session, struct output *out)
     return true;
 }
 
-/* ---- DATA
- * ---------------------------------------------------------------------------------------- */
+/* ---- DATA ----------------------------------------------------------------------------------- */
 
 static bool put_data(struct mux_channel *channel, struct output *out)
 {
@@ -223,8 +220,7 @@ static bool put_data(struct mux_channel *channel, struct output *out)
     return true;
 }
 
-/* ---- all of it
- * ------------------------------------------------------------------------------------ */
+/* ---- all of it ------------------------------------------------------------------------------ */
 
 /* Whatever else there is, CLOSE goes first, or alone. */
 static bool is_over(const struct mux_session *session)

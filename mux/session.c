@@ -21,8 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- beginning --------------------------------------------------------------------------------
- */
+/* ---- beginning ------------------------------------------------------------------------------ */
 
 static bool init_pools(struct mux_session *session)
 {
@@ -90,8 +89,7 @@ void mux_session_free(struct mux_session *session)
     free(session);
 }
 
-/* ---- end ---------------------------------------------------------------------------------------
- */
+/* ---- end ------------------------------------------------------------------------------------ */
 
 /* Every channel but 0 is dead, and those whose user doesn't know it yet are told. */
 static void reset_channels(struct mux_session *session, const char *text)
@@ -181,8 +179,7 @@ void mux_session_abandon(struct mux_session *session, uint64_t code, const char 
     finish(session, code, text);
 }
 
-/* ---- figures -----------------------------------------------------------------------------------
- */
+/* ---- figures -------------------------------------------------------------------------------- */
 
 void mux_session_get_stats(const struct mux_session *session, struct mux_session_stats *ret)
 {

@@ -29,8 +29,7 @@ static uint64_t later(uint64_t time, uint64_t by)
     return by > UINT64_MAX - time ? UINT64_MAX : time + by;
 }
 
-/* ---- PING -------------------------------------------------------------------------------------
- */
+/* ---- PING ----------------------------------------------------------------------------------- */
 
 void mux_timer_measure(struct mux_session *session)
 {
@@ -61,8 +60,7 @@ bool mux_timer_pong(struct mux_session *session, uint64_t token)
     return true;
 }
 
-/* ---- quiet channels ----------------------------------------------------------------------------
- */
+/* ---- quiet channels ------------------------------------------------------------------------- */
 
 void mux_timer_moved(struct mux_channel *channel, unsigned moved)
 {
@@ -105,8 +103,7 @@ static void look_for_quiet(struct mux_session *session)
         TAILQ_EMPTY(&session->active) ? UINT64_MAX : later(session->now, MUX_QUIET_TIME);
 }
 
-/* ---- the clock ---------------------------------------------------------------------------------
- */
+/* ---- the clock ------------------------------------------------------------------------------ */
 
 static uint64_t ping_deadline(const struct mux_session *session)
 {

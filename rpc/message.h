@@ -43,8 +43,7 @@ struct rpc_decoder {
 int rpc_decoder_feed(struct rpc_decoder *decoder, const uint8_t *data, size_t length,
                      size_t *ret_used);
 
-/* ---- whole messages (all but STREAM) ----------------------------------------------------------
- */
+/* ---- whole messages (all but STREAM) -------------------------------------------------------- */
 
 /* A message and its payload, malloc'ed. */
 struct rpc_message {
