@@ -78,6 +78,8 @@ struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, 
 int launch_kill(int pidfd, unsigned timeout_ms, struct error *err);
 /* Has the process ended? */
 bool launch_ended(int pidfd);
+/* Waits for that, TIMEOUT_MS at the most. */
+bool launch_wait_end(int pidfd, unsigned timeout_ms);
 
 /* Is the QEMU that launch_qemu() started with QMP_SOCKET and PIDFILE still there (we may have been
  * restarted since)?  It holds a lock on its pid file as long as it lives, and the kernel tells
@@ -87,7 +89,9 @@ bool launch_ended(int pidfd);
 int launch_find(const char *qmp_socket, const char *pidfile, pid_t *ret_pid, int *ret_pidfd,
                 struct error *err);
 
-/* The last line that QEMU wrote into LOG, without its newline; "" when there is none.  */
+/* The last line that QEMU wrote into LOG, without its newline; "" when there is none. */
 void launch_last_words(const char *log, char *ret, size_t size);
+/* The same of what was written from position SINCE on. */
+void launch_words_since(const char *log, off_t since, char *ret, size_t size);
 
 #endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * A running QEMU's process: finding it again, its end, its last words: see launch.h.
+ *
+ * A pidfd names one process for good, a pid only as long as it lives; so everything here goes by
+ * pidfd.  QEMU holds a POSIX lock on its pid file, which the kernel drops when it ends, however it
+ * does; F_GETLK tells who holds it.
+ */
+#include "config.h"
+
+#include "qemu/launch.h"
+#include "common/cleanup.h"
+#include "common/loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+
+enum { WORDS_TAIL = 4096 };
+
+bool launch_wait_end(int pidfd, unsigned timeout_ms)
+{
+    uint64_t deadline = loop_clock() + timeout_ms * LOOP_MS;
+    struct pollfd pollfd = {.fd = pidfd, .events = POLLIN};
+
+    for (;;) {
+        uint64_t now = loop_clock();
+        uint64_t ms = now < deadline ? (deadline - now + LOOP_MS - 1) / LOOP_MS : 0;
+        int n = poll(&pollfd, 1, (int)ms);
+
+        if (n > 0)
+            return true;
+        if ((n < 0 && errno != EINTR) || now >= deadline)
+            return false;
+    }
+}
+
+bool launch_ended(int pidfd)
+{
+    return launch_wait_end(pidfd, 0);
+}
+
+int launch_kill(int pidfd, unsigned timeout_ms, struct error *err)
+{
+    if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+        return error_set_errno(err, errno, "can't kill QEMU");
+    if (!launch_wait_end(pidfd, timeout_ms))
+        return error_set(err, ETIMEDOUT,
+                         "QEMU was killed but hasn't ended yet: it is stuck in the kernel, most "
+                         "likely behind a disk that doesn't answer");
+    return 0;
+}
+
+/* --- finding it again --- */
+
+/* Returns the pid of the process that holds the lock, 0 for none, or a negative errno. */
+static pid_t lock_holder(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    if (fcntl(fd, F_GETLK, &lock) < 0)
+        return -errno;
+    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
+}
+
+/* Returns a pidfd, -ESRCH when nobody holds the lock, or another negative errno. */
+static int open_lock_holder(const char *pidfile, pid_t *ret_pid)
+{
+    CLEANUP_CLOSE int fd = open(pidfile, O_RDWR | O_CLOEXEC), pidfd = -1;
+    pid_t pid;
+
+    if (fd < 0)
+        return errno == ENOENT ? -ESRCH : -errno;
+    pid = lock_holder(fd);
+    if (pid <= 0)
+        return pid == 0 ? -ESRCH : (int)pid;
+    pidfd = pidfd_open(pid, 0);
+    if (pidfd < 0)
+        return -errno;
+    if (lock_holder(fd) != pid) /* it has ended in between: the pidfd may be another process's */
+        return -ESRCH;
+    *ret_pid = pid;
+    return take_fd(&pidfd);
+}
+
+int launch_find(const char *qmp_socket, const char *pidfile, pid_t *ret_pid, int *ret_pidfd,
+                struct error *err)
+{
+    CLEANUP_CLOSE int other = -1;
+    int r = open_lock_holder(pidfile, ret_pid);
+    pid_t pid;
+
+    if (r >= 0) {
+        *ret_pidfd = r;
+        return 0;
+    }
+    if (r != -ESRCH)
+        return error_set_errno(err, -r, "can't see who holds QEMU's pid file %s", pidfile);
+    r = qmp_peer(qmp_socket, &pid, &other, err);
+    if (r == -ENOENT || r == -ECONNREFUSED)
+        return error_set(err, ESRCH, "the QEMU of %s has ended", pidfile);
+    if (r < 0)
+        return r;
+    return error_set(err, EEXIST, "process %d listens on %s, but doesn't hold the pid file %s",
+                     (int)pid, qmp_socket, pidfile);
+}
+
+/* --- last words --- */
+
+static void cut_last_line(char *text)
+{
+    char *end = text + strlen(text), *line;
+
+    while (end > text && (end[-1] == '\n' || end[-1] == '\r'))
+        *--end = '\0';
+    line = strrchr(text, '\n');
+    if (line)
+        memmove(text, line + 1, strlen(line + 1) + 1);
+}
+
+void launch_words_since(const char *log, off_t since, char *ret, size_t size)
+{
+    CLEANUP_CLOSE int fd = open(log, O_RDONLY | O_CLOEXEC);
+    char tail[WORDS_TAIL + 1];
+    struct stat status;
+    off_t from;
+    ssize_t n;
+
+    ret[0] = '\0';
+    if (fd < 0 || fstat(fd, &status) < 0)
+        return;
+    from = status.st_size > WORDS_TAIL ? status.st_size - WORDS_TAIL : 0;
+    n = pread(fd, tail, WORDS_TAIL, from > since ? from : since);
+    if (n <= 0)
+        return;
+    tail[n] = '\0';
+    cut_last_line(tail);
+    snprintf(ret, size, "%s", tail);
+}
+
+void launch_last_words(const char *log, char *ret, size_t size)
+{
+    launch_words_since(log, 0, ret, size);
+}

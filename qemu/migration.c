@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * QEMU's own part of a migration: see migration.h.
+ *
+ * Each wait is the bell and the look of qmp.h: query-migrate is asked whenever an event came in,
+ * so it doesn't matter which event that was, and none can be missed.  What must never be sent is
+ * refused here, where the state is known: "cont" at the destination before incoming is complete
+ * means "start by yourself later", and beside a writable export it gives the disks two writers.
+ */
+#include "config.h"
+
+#include "qemu/migration.h"
+#include "common/cleanup.h"
+#include "qemu/guest.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+static const char *const state_names[] = {
+    [MIGRATION_NONE] = "none",           [MIGRATION_SETUP] = "setup",
+    [MIGRATION_ACTIVE] = "active",       [MIGRATION_PRE_SWITCHOVER] = "pre-switchover",
+    [MIGRATION_DEVICE] = "device",       [MIGRATION_COMPLETED] = "completed",
+    [MIGRATION_FAILED] = "failed",       [MIGRATION_CANCELLING] = "cancelling",
+    [MIGRATION_CANCELLED] = "cancelled",
+};
+static_assert(sizeof state_names / sizeof state_names[0] == MIGRATION_OTHER,
+              "each state of QEMU's that we know has its name");
+
+static enum migration_state state_by_name(const char *name)
+{
+    for (size_t i = 0; i < MIGRATION_OTHER; i++) {
+        if (strcmp(name, state_names[i]) == 0)
+            return (enum migration_state)i;
+    }
+    return MIGRATION_OTHER;
+}
+
+/* --- setting up --- */
+
+int migration_prepare(struct qmp *qmp, bool source, const struct qmp_wait *wait, struct error *err)
+{
+    const char *names[] = {"events", "late-block-activate", "return-path",
+                           "pause-before-switchover"};
+    size_t count = source ? 4 : 2;
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_pack("{s:s,s:b}", "capability", names[i], "state", true));
+    return qmp_execute(qmp, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list),
+                       wait, NULL, err);
+}
+
+static int set_parameter(struct qmp *qmp, const char *name, json_int_t value,
+                         const struct qmp_wait *wait, struct error *err)
+{
+    return qmp_execute(qmp, "migrate-set-parameters", json_pack("{s:I}", name, value), wait, NULL,
+                       err);
+}
+
+int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qmp_wait *wait,
+                            struct error *err)
+{
+    if (bandwidth > INT64_MAX)
+        return error_set(err, EINVAL,
+                         "a bandwidth of %llu bytes per second is more than QEMU takes",
+                         (unsigned long long)bandwidth);
+    return set_parameter(qmp, "max-bandwidth", (json_int_t)bandwidth, wait, err);
+}
+
+int migration_set_downtime(struct qmp *qmp, unsigned ms, const struct qmp_wait *wait,
+                           struct error *err)
+{
+    return set_parameter(qmp, "downtime-limit", ms, wait, err);
+}
+
+/* "migrate" and "migrate-incoming" take unix:PATH; everything behind the colon is the path. */
+static int with_uri(struct qmp *qmp, const char *command, const char *socket_path,
+                    const struct qmp_wait *wait, struct error *err)
+{
+    return qmp_execute(qmp, command, json_pack("{s:s+}", "uri", "unix:", socket_path), wait, NULL,
+                       err);
+}
+
+int migration_incoming(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
+                       struct error *err)
+{
+    return with_uri(qmp, "migrate-incoming", socket_path, wait, err);
+}
+
+int migration_start(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
+                    struct error *err)
+{
+    return with_uri(qmp, "migrate", socket_path, wait, err);
+}
+
+/* --- looking --- */
+
+static uint64_t number(const json_t *object, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(object, key));
+
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+static void read_info(const json_t *answer, struct migration_info *ret)
+{
+    const char *status = json_string_value(json_object_get(answer, "status"));
+    const char *error = json_string_value(json_object_get(answer, "error-desc"));
+    const json_t *ram = json_object_get(answer, "ram");
+
+    snprintf(ret->status, sizeof ret->status, "%s", status ? status : "none");
+    snprintf(ret->error, sizeof ret->error, "%s", error ? error : "");
+    ret->state = state_by_name(ret->status);
+    ret->ram_total = number(ram, "total");
+    ret->ram_transferred = number(ram, "transferred");
+    ret->ram_remaining = number(ram, "remaining");
+    ret->dirty_rate = number(ram, "dirty-pages-rate") * number(ram, "page-size");
+    ret->total_ms = number(answer, "total-time");
+    ret->downtime_ms = number(answer, "downtime");
+}
+
+int migration_query(struct qmp *qmp, struct migration_info *ret, const struct qmp_wait *wait,
+                    struct error *err)
+{
+    json_t *answer;
+    int r = qmp_execute(qmp, "query-migrate", json_object(), wait, &answer, err);
+
+    memset(ret, 0, sizeof *ret);
+    if (r != 0)
+        return r;
+    read_info(answer, ret);
+    json_decref(answer);
+    return 0;
+}
+
+/* 1: reached; 0: not yet; else it never will be. */
+static int has_reached(const struct migration_info *info, enum migration_state state,
+                       struct error *err)
+{
+    if (info->state == state)
+        return 1;
+    switch (info->state) {
+    case MIGRATION_FAILED:
+        return error_set(err, EIO, "the migration failed: %s",
+                         info->error[0] ? info->error : "QEMU gives no reason");
+    case MIGRATION_CANCELLING:
+    case MIGRATION_CANCELLED:
+        return error_set(err, ECANCELED, "the migration was cancelled");
+    case MIGRATION_COMPLETED:
+        return error_set(err, EALREADY, "the migration has completed");
+    default:
+        return 0;
+    }
+}
+
+int migration_wait(struct qmp *qmp, enum migration_state state, struct migration_info *ret,
+                   const struct qmp_wait *wait, struct error *err)
+{
+    uint64_t seen = qmp_bell(qmp);
+    struct migration_info info;
+    int r;
+
+    for (;;) {
+        r = migration_query(qmp, &info, wait, err);
+        if (ret)
+            *ret = info;
+        if (r == 0)
+            r = has_reached(&info, state, err);
+        if (r == 0)
+            r = qmp_wait_bell(qmp, &seen, wait, err);
+        if (r == -ETIMEDOUT)
+            error_prefix(err, "waiting for the migration's state \"%s\" (it is \"%s\")",
+                         state_names[state], info.status);
+        if (r != 0)
+            return r == 1 ? 0 : r;
+    }
+}
+
+/* --- switching over, or not --- */
+
+int migration_continue(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    return qmp_execute(qmp, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"), wait,
+                       NULL, err);
+}
+
+/* 1: none runs any more; 0: one does. */
+static int has_ended(const struct migration_info *info, struct error *err)
+{
+    switch (info->state) {
+    case MIGRATION_NONE:
+    case MIGRATION_FAILED:
+    case MIGRATION_CANCELLED:
+        return 1;
+    case MIGRATION_COMPLETED:
+        return error_set(err, EALREADY, "the migration has completed, it can't be cancelled");
+    case MIGRATION_OTHER:
+        return error_set(err, ENOTSUP, "a migration in state \"%s\" can't be cancelled",
+                         info->status);
+    default:
+        return 0;
+    }
+}
+
+int migration_cancel(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    uint64_t seen = qmp_bell(qmp);
+    struct migration_info info;
+    bool sent = false;
+    int r;
+
+    for (;;) {
+        r = migration_query(qmp, &info, wait, err);
+        if (r == 0)
+            r = has_ended(&info, err);
+        if (r == 0 && !sent) {
+            r = qmp_execute(qmp, "migrate_cancel", json_object(), wait, NULL, err);
+            sent = true;
+            if (r == 0)
+                continue; /* the events came before the reply */
+        }
+        if (r == 0)
+            r = qmp_wait_bell(qmp, &seen, wait, err);
+        if (r != 0)
+            return r == 1 ? 0 : r;
+    }
+}
+
+static int check_no_exports(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    json_t *answer;
+    size_t count;
+    int r = qmp_execute(qmp, "query-block-exports", json_object(), wait, &answer, err);
+
+    if (r != 0)
+        return r;
+    count = json_array_size(answer);
+    json_decref(answer);
+    if (count)
+        return error_set(err, EPERM,
+                         "the guest can't run here yet: its disks are still exported "
+                         "to the source");
+    return 0;
+}
+
+/* "cont", and waits until the guest really runs. */
+static int run_guest(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    uint64_t seen = qmp_bell(qmp);
+    char run_state[32];
+    bool running;
+    int r = guest_cont(qmp, wait, err);
+
+    while (r == 0) {
+        r = guest_run_state(qmp, run_state, &running, wait, err);
+        if (r == 0 && running)
+            return 0;
+        if (r == 0)
+            r = qmp_wait_bell(qmp, &seen, wait, err);
+    }
+    return r;
+}
+
+int migration_resume_here(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    struct migration_info info;
+    char run_state[32];
+    bool running;
+    int r = migration_query(qmp, &info, wait, err);
+
+    if (r == 0 && info.state != MIGRATION_COMPLETED)
+        r = error_set(err, EPERM, "the guest can't run here: it hasn't arrived (\"%s\")",
+                      info.status);
+    if (r == 0)
+        r = guest_run_state(qmp, run_state, &running, wait, err);
+    if (r == 0 && strcmp(run_state, "inmigrate") == 0)
+        r = error_set(err, EPERM, "the guest can't run here yet: it is still being loaded");
+    if (r == 0)
+        r = check_no_exports(qmp, wait, err);
+    return r == 0 ? run_guest(qmp, wait, err) : r;
+}
+
+/* After "completed" the run state follows a little later. */
+static int wait_postmigrate(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    uint64_t seen = qmp_bell(qmp);
+    struct qmp_wait look_again = *wait;
+    char run_state[32];
+    bool running;
+    int r;
+
+    look_again.tick_ms =
+        wait->tick_ms && wait->tick_ms < 10 ? wait->tick_ms : 10; /* no event tells */
+    for (;;) {
+        r = guest_run_state(qmp, run_state, &running, wait, err);
+        if (r != 0 || strcmp(run_state, "finish-migrate") != 0)
+            return r;
+        r = qmp_wait_bell(qmp, &seen, &look_again, err);
+        if (r != 0)
+            return r;
+    }
+}
+
+int migration_resume_source(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    struct migration_info info;
+    char run_state[32];
+    bool running;
+    int r = migration_query(qmp, &info, wait, err);
+
+    if (r == 0 && info.state != MIGRATION_COMPLETED && has_ended(&info, NULL) != 1)
+        r = error_set(err, EPERM, "the guest can't be resumed while its migration is \"%s\"",
+                      info.status);
+    if (r == 0)
+        r = wait_postmigrate(qmp, wait, err);
+    if (r == 0)
+        r = guest_run_state(qmp, run_state, &running, wait, err);
+    if (r == 0 && !running)
+        r = run_guest(qmp, wait, err);
+    return r;
+}
