@@ -244,11 +244,13 @@ static struct qmp *greet(struct qmp_thread *thread, const struct launch *launch,
     return qmp;
 }
 
-static void remove_sockets(const struct launch *launch)
+/* Those that we have bound. */
+static void remove_sockets(const struct start *start)
 {
-    unlink(launch->qmp_socket);
-    if (launch->admin_socket)
-        unlink(launch->admin_socket);
+    if (start->qmp >= 0)
+        unlink(start->launch->qmp_socket);
+    if (start->admin >= 0)
+        unlink(start->launch->admin_socket);
 }
 
 struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, unsigned timeout_ms,
@@ -260,11 +262,9 @@ struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, 
     struct error reason = ERROR_INIT;
     struct qmp *qmp = NULL;
     off_t log_start = 0;
-    bool opened;
     pid_t pid;
 
-    opened = open_all(&start, &reason) == 0;
-    if (opened) {
+    if (open_all(&start, &reason) == 0) {
         log_start = lseek(start.log, 0, SEEK_END);
         pidfd = spawn(&start, &pid, &reason);
     }
@@ -277,8 +277,7 @@ struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, 
         explain(launch, log_start, pidfd, &reason);
         launch_kill(pidfd, KILL_MS, NULL);
     }
-    if (opened)
-        remove_sockets(launch);
+    remove_sockets(&start);
     error_set(err, reason.code, "%s", reason.text);
     return NULL;
 }

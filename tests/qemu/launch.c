@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/* qemu/launch.h: starting real QEMUs, finding and ending them, and what is said when it fails. */
+#include "config.h"
+
+#include "tests/qemu/vm.h"
+#include "common/cleanup.h"
+#include "common/loop.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static void test_guest_is_as_described(void **state)
+{
+    struct bench *bench = *state;
+    struct vm *vm = vm_new(bench, "a");
+    struct error err = ERROR_INIT;
+    struct guest_info info;
+
+    vm_make_disks(vm);
+    vm->launch.paused = true;
+    vm_start(vm, bench);
+    assert_ok(guest_query(vm->qmp, &info, WAIT, &err), &err);
+    assert_string_equal(info.name, "test, with a comma");
+    assert_string_equal(info.uuid, vm->launch.uuid);
+    assert_string_equal(info.run_state, "prelaunch");
+    assert_false(info.running);
+    assert_int_equal(info.memory, 64 << 20);
+    assert_non_null(strstr(info.machine, "pc-i440fx"));
+    assert_ok(guest_cont(vm->qmp, WAIT, &err), &err);
+    assert_true(vm_is_running(vm));
+    assert_true(qmp_has_oob(vm->qmp));
+}
+
+/* It must not die with us, nor keep anything of ours. */
+static void test_process_is_on_its_own(void **state)
+{
+    struct bench *bench = *state;
+    struct vm *vm = vm_new(bench, "a");
+    char path[64];
+    struct stat status;
+
+    vm_make_disks(vm);
+    vm_start(vm, bench);
+    assert_int_equal(waitpid(qmp_pid(vm->qmp), NULL, WNOHANG), -1);
+    assert_int_equal(errno, ECHILD);
+    assert_int_equal(getsid(qmp_pid(vm->qmp)), qmp_pid(vm->qmp));
+    snprintf(path, sizeof path, "/proc/%d/fd/2", (int)qmp_pid(vm->qmp));
+    assert_int_equal(stat(path, &status), 0);
+    assert_true(S_ISREG(status.st_mode)); /* the log */
+}
+
+static void test_found_again(void **state)
+{
+    struct bench *bench = *state;
+    struct vm *vm = vm_new(bench, "a");
+    CLEANUP_CLOSE int pidfd = -1, none = -1;
+    struct error err = ERROR_INIT;
+    pid_t pid = 0;
+
+    vm_make_disks(vm);
+    vm_start(vm, bench);
+    assert_ok(launch_find(vm->qmp_socket, vm->pidfile, &pid, &pidfd, &err), &err);
+    assert_int_equal(pid, qmp_pid(vm->qmp));
+    assert_int_equal(launch_find(vm->qmp_socket, "/nonexistent", &pid, &none, &err), -EEXIST);
+    assert_false(launch_ended(pidfd));
+    assert_ok(launch_kill(pidfd, WAIT_MS, &err), &err);
+    assert_true(launch_ended(pidfd));
+    assert_int_equal(launch_kill(pidfd, WAIT_MS, &err), 0);
+    assert_int_equal(launch_find(vm->qmp_socket, vm->pidfile, &pid, &none, &err), -ESRCH);
+    assert_int_equal(qmp_execute(vm->qmp, "query-status", json_object(), WAIT, NULL, &err),
+                     -ENOTCONN);
+}
+
+/* QEMU talks to one client at a time; the operator has a socket of his own. */
+static void test_second_client(void **state)
+{
+    struct bench *bench = *state;
+    struct vm *vm = vm_new(bench, "a");
+    struct error err = ERROR_INIT;
+    struct qmp *second;
+
+    vm_make_disks(vm);
+    vm_start(vm, bench);
+    assert_null(qmp_connect(bench->thread, vm->qmp_socket, 200, NULL, NULL, &err));
+    assert_int_equal(err.code, ETIMEDOUT);
+    assert_non_null(strstr(err.text, "another QMP client holds this socket"));
+    second = qmp_connect(bench->thread, vm->admin_socket, WAIT_MS, NULL, NULL, &err);
+    assert_non_null(second);
+    assert_int_equal(qmp_pid(second), qmp_pid(vm->qmp));
+    qmp_free(second);
+}
+
+static void expect_failure(struct bench *bench, struct vm *vm, int code, const char *sentence)
+{
+    struct error err = ERROR_INIT;
+
+    assert_null(launch_qemu(bench->thread, &vm->launch, WAIT_MS, NULL, NULL, &err));
+    assert_int_equal(err.code, code);
+    if (!strstr(err.text, sentence))
+        fail_msg("\"%s\" doesn't say \"%s\"", err.text, sentence);
+    assert_int_not_equal(access(vm->qmp_socket, F_OK), 0);
+}
+
+static void test_failures_say_why(void **state)
+{
+    static const char *const bad_option[] = {"-device", "no-such-device", NULL};
+    struct bench *bench = *state;
+    struct vm *vm = vm_new(bench, "a");
+
+    expect_failure(bench, vm, EIO, "vda.qcow2': No such file or directory");
+    vm_make_disks(vm);
+    vm->launch.binary = "/nonexistent/qemu";
+    expect_failure(bench, vm, ENOENT,
+                   "QEMU (/nonexistent/qemu) can't be run: No such file or directory");
+    vm->launch.binary = QEMU_BINARY;
+    vm->launch.extra = bad_option;
+    expect_failure(bench, vm, EIO, "'no-such-device' is not a valid device model name");
+    vm->launch.extra = NULL;
+    vm->launch.memory = 1000;
+    expect_failure(bench, vm, EINVAL, "a multiple of 1 MiB");
+    vm->launch.memory = 64 << 20;
+    vm->paths[0][0] = 'x';
+    expect_failure(bench, vm, EINVAL, "the path of disk vda must be absolute");
+}
+
+static void test_running_one_is_not_replaced(void **state)
+{
+    struct bench *bench = *state;
+    struct vm *vm = vm_new(bench, "a");
+    struct error err = ERROR_INIT;
+
+    vm_make_disks(vm);
+    vm_start(vm, bench);
+    assert_null(launch_qemu(bench->thread, &vm->launch, WAIT_MS, NULL, NULL, &err));
+    assert_int_equal(err.code, EEXIST);
+    assert_true(vm_is_running(vm));
+}
+
+static void test_commas(void **state)
+{
+    static const struct launch_disk disk = {
+        .target = "vda", .path = "/a,b=c", .format = "raw", .readonly = true, .discard = true};
+    const struct launch launch = {.binary = "qemu",
+                                  .name = "n",
+                                  .vcpus = 1,
+                                  .memory = 1 << 20,
+                                  .disks = &disk,
+                                  .n_disks = 1,
+                                  .pidfile = "/p"};
+    char **argv = launch_argv(&launch, 5, -1, NULL);
+    bool found = false;
+
+    (void)state;
+    assert_non_null(argv);
+    for (char **arg = argv; *arg; arg++)
+        found |= strcmp(*arg, "if=none,id=drive-vda,node-name=vda,driver=raw,discard=ignore,"
+                              "file.driver=file,file.node-name=vda-file,"
+                              "file.filename=/a,,b=c,file.discard=ignore,read-only=on") == 0;
+    assert_true(found);
+    launch_free_argv(argv);
+}
+
+static int run(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_guest_is_as_described, bench_setup, bench_teardown),
+        cmocka_unit_test_setup_teardown(test_process_is_on_its_own, bench_setup, bench_teardown),
+        cmocka_unit_test_setup_teardown(test_found_again, bench_setup, bench_teardown),
+        cmocka_unit_test_setup_teardown(test_second_client, bench_setup, bench_teardown),
+        cmocka_unit_test_setup_teardown(test_failures_say_why, bench_setup, bench_teardown),
+        cmocka_unit_test_setup_teardown(test_running_one_is_not_replaced, bench_setup,
+                                        bench_teardown),
+        cmocka_unit_test(test_commas),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_with_qemu(run);
+}
