@@ -6,6 +6,9 @@
  * libconfuse parses the file; a validator per key runs right behind the key's value, so that a
  * wrong value is named with its line just as a syntax error or an unknown key is.  What came out
  * is copied into struct config, and libconfuse's own tree is gone before the daemon starts.
+ *
+ * libconfuse 3.3 counts the line of every # and // comment three times, so it is given the file
+ * with these blanked out.
  */
 #include "config.h"
 
@@ -25,10 +28,12 @@
 #define MEMORY_MIN (UINT64_C(4) << 20) /* below it a session would have hardly any channels */
 #define MEMORY_MAX (UINT64_C(16) << 30)
 enum { PING_MIN_MS = 100, PING_MAX_MS = 600000 };
+enum { TEXT_MAX = 1 << 20 }; /* of the whole file */
 
 /* Where libconfuse's messages go: its callback gets no argument of ours.  The configuration is
  * read before any thread starts. */
 static struct error *parse_error;
+static const char *parse_path;
 
 /* The first message is kept: later ones only say that something went wrong before. */
 static void keep_error(cfg_t *cfg, const char *format, va_list args)
@@ -38,7 +43,7 @@ static void keep_error(cfg_t *cfg, const char *format, va_list args)
     if (parse_error->code)
         return;
     vsnprintf(text, sizeof text, format, args);
-    error_set(parse_error, EINVAL, "%s:%d: %s", cfg->filename, cfg->line, text);
+    error_set(parse_error, EINVAL, "%s:%d: %s", parse_path, cfg->line, text);
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */
@@ -247,22 +252,81 @@ static bool copy_config(cfg_t *cfg, struct config *config)
            config->forward_allow && config->qemu_binary && config->qemu_args;
 }
 
+/* Returns where the quoted string at TEXT has ended. */
+static char *skip_string(char *text)
+{
+    char quote = *text++;
+
+    while (*text && *text != quote)
+        text += text[0] == '\\' && text[1] ? 2 : 1;
+    return *text ? text + 1 : text;
+}
+
+/* Returns how long the comment at TEXT is, 0 when there is none. */
+static size_t comment_length(const char *text)
+{
+    const char *end;
+
+    if (text[0] == '#' || (text[0] == '/' && text[1] == '/'))
+        return strcspn(text, "\n");
+    if (text[0] != '/' || text[1] != '*')
+        return 0;
+    end = strstr(text + 2, "*/");
+    return end ? (size_t)(end + 2 - text) : 0; /* without an end it is libconfuse's to complain */
+}
+
+/* Puts spaces in the place of all comments; lines stay lines. */
+static void blank_comments(char *text)
+{
+    while (*text) {
+        size_t length = comment_length(text);
+
+        if (*text == '"' || *text == '\'')
+            text = skip_string(text);
+        else if (length == 0)
+            text++;
+        for (; length > 0; length--, text++)
+            if (*text != '\n')
+                *text = ' ';
+    }
+}
+
+/* The file's text, malloc'ed; NULL with ERR. */
+static char *read_text(const char *path, struct error *err)
+{
+    CLEANUP_FCLOSE FILE *file = fopen(path, "re");
+    CLEANUP_FREE char *text = calloc(1, TEXT_MAX + 1);
+    size_t length;
+
+    if (!file || !text) {
+        error_set_errno(err, errno, "can't read the configuration %s (--config names another file)",
+                        path);
+        return NULL;
+    }
+    length = fread(text, 1, TEXT_MAX, file);
+    if (ferror(file)) {
+        error_set_errno(err, errno, "can't read the configuration %s", path);
+        return NULL;
+    }
+    if (length == TEXT_MAX || memchr(text, '\0', length)) {
+        error_set(err, EINVAL, "can't read the configuration %s: it is no text", path);
+        return NULL;
+    }
+    return take_ptr(text);
+}
+
 static struct config *read_config(cfg_t *cfg, const char *path, struct error *err)
 {
+    CLEANUP_FREE char *text = read_text(path, err);
     struct config *config;
 
+    if (!text)
+        return NULL;
+    blank_comments(text);
     cfg_set_error_function(cfg, keep_error);
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++)
         cfg_set_validate_func(cfg, checks[i].key, checks[i].check);
-    errno = 0;
-    switch (cfg_parse(cfg, path)) {
-    case CFG_SUCCESS:
-        break;
-    case CFG_FILE_ERROR:
-        error_set_errno(err, errno ? errno : EIO,
-                        "can't read the configuration %s (--config names another file)", path);
-        return NULL;
-    default:
+    if (cfg_parse_buf(cfg, text) != CFG_SUCCESS) {
         if (!err->code)
             error_set(err, EINVAL, "%s:%d: this line can't be understood", path, cfg->line);
         return NULL;
@@ -301,6 +365,7 @@ struct config *config_load(const char *path, struct error *err)
     struct error ignored = ERROR_INIT;
     cfg_t *cfg;
 
+    parse_path = path;
     parse_error = err ? err : &ignored;
     error_clear(parse_error);
     cfg = cfg_init(options, CFGF_NONE);
@@ -310,6 +375,7 @@ struct config *config_load(const char *path, struct error *err)
         error_set(parse_error, ENOMEM, "can't read the configuration %s: memory is short", path);
     cfg_free(cfg);
     parse_error = NULL;
+    parse_path = NULL;
     return config;
 }
 
