@@ -15,15 +15,19 @@
 
 #include "daemon/server.h"
 #include "daemon/control.h"
+#include "daemon/domain.h"
 #include "daemon/forward.h"
 #include "daemon/host.h"
+#include "daemon/incoming.h"
 #include "daemon/instance.h"
+#include "daemon/migrate.h"
 #include "daemon/peer.h"
 #include "daemon/services.h"
 #include "daemon/systemd.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "io/net.h"
+#include "qemu/qmp.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -156,8 +160,16 @@ static int start_parts(struct server *server, struct error *err)
     int r;
 
     daemon->forwards = forwards_new(daemon);
-    if (!daemon->forwards)
+    daemon->incoming = incoming_new();
+    daemon->jobs = migrate_jobs_new(daemon);
+    if (!daemon->forwards || !daemon->incoming || !daemon->jobs)
         return error_set(err, ENOMEM, "can't start: memory is short");
+    daemon->qmp = qmp_thread_new(err);
+    if (!daemon->qmp)
+        return -err->code;
+    daemon->domains = domains_new(server->config, daemon->loop, daemon->qmp, err);
+    if (!daemon->domains)
+        return -err->code;
     r = open_sockets(server, err);
     if (r < 0)
         return r;
@@ -180,13 +192,19 @@ static void stop_parts(struct daemon *daemon)
     eventfd_write(daemon->stop_fd, 1);
     if (daemon->control)
         control_quiesce(daemon->control);
+    if (daemon->jobs)
+        migrate_jobs_stop(daemon->jobs);
     if (daemon->forwards)
         forwards_stop(daemon->forwards);
     if (daemon->peers)
         peers_stop(daemon->peers);
     control_free(daemon->control);
     peers_free(daemon->peers);
+    incoming_free(daemon->incoming);
+    migrate_jobs_free(daemon->jobs);
     forwards_free(daemon->forwards);
+    domains_free(daemon->domains);
+    qmp_thread_free(daemon->qmp);
 }
 
 static void release(struct server *server)

@@ -4,8 +4,11 @@
 #include "config.h"
 
 #include "daemon/services.h"
+#include "daemon/domain_service.h"
 #include "daemon/forward.h"
 #include "daemon/host.h"
+#include "daemon/incoming.h"
+#include "daemon/migrate.h"
 #include "daemon/peer.h"
 #include "daemon/probe.h"
 #include "rpc/protocol.h"
@@ -21,6 +24,32 @@ static const struct rpc_procedure procedures[] = {
 
     {BS_PROC_HOST_INFO, "HOST_INFO", RPC_CALLER_LINK, NONE, RET(bs_host_info_ret),
      host_handle_info},
+
+    {BS_PROC_MIGRATE_PREPARE, "MIGRATE_PREPARE", RPC_CALLER_SESSION, ARGS(bs_migrate_prepare_args),
+     RET(bs_migrate_prepare_ret), incoming_handle_prepare},
+    {BS_PROC_MIGRATE_FINISH, "MIGRATE_FINISH", RPC_CALLER_SESSION, ARGS(bs_migrate_finish_args),
+     RET(bs_migrate_finish_ret), incoming_handle_finish},
+    {BS_PROC_MIGRATE_SETTLE, "MIGRATE_SETTLE", RPC_CALLER_SESSION, ARGS(bs_migrate_settle_args),
+     NONE, incoming_handle_settle},
+
+    {BS_PROC_DOMAIN_START, "DOMAIN_START", RPC_CALLER_LOCAL, ARGS(bs_domain_start_args), NONE,
+     domain_handle_start},
+    {BS_PROC_DOMAIN_ATTACH, "DOMAIN_ATTACH", RPC_CALLER_LOCAL, ARGS(bs_domain_attach_args), NONE,
+     domain_handle_attach},
+    {BS_PROC_DOMAIN_LIST, "DOMAIN_LIST", RPC_CALLER_LOCAL, ARGS(bs_domain_list_args),
+     RET(bs_domain_list_ret), domain_handle_list},
+    {BS_PROC_DOMAIN_INFO, "DOMAIN_INFO", RPC_CALLER_LOCAL, ARGS(bs_domain_name_args),
+     RET(bs_domain_info_ret), domain_handle_info},
+    {BS_PROC_DOMAIN_SHUTDOWN, "DOMAIN_SHUTDOWN", RPC_CALLER_LOCAL, ARGS(bs_domain_name_args), NONE,
+     domain_handle_shutdown},
+    {BS_PROC_DOMAIN_DESTROY, "DOMAIN_DESTROY", RPC_CALLER_LOCAL, ARGS(bs_domain_name_args), NONE,
+     domain_handle_destroy},
+    {BS_PROC_DOMAIN_UNDEFINE, "DOMAIN_UNDEFINE", RPC_CALLER_LOCAL, ARGS(bs_domain_name_args), NONE,
+     domain_handle_undefine},
+    {BS_PROC_MIGRATE, "MIGRATE", RPC_CALLER_LOCAL, ARGS(bs_migrate_args), RET(bs_migrate_ret),
+     migrate_handle_migrate},
+    {BS_PROC_MIGRATE_ABORT, "MIGRATE_ABORT", RPC_CALLER_LOCAL, ARGS(bs_migrate_abort_args), NONE,
+     migrate_handle_abort},
 
     {BS_PROC_PROBE, "PROBE", RPC_CALLER_LOCAL, ARGS(bs_probe_args), RET(bs_probe_ret),
      probe_handle},
