@@ -201,6 +201,22 @@ static int get_size(const struct object *object, const char *field, uint64_t min
     return 0;
 }
 
+static int get_vcpus(const struct object *object, unsigned *ret)
+{
+    const json_t *value = json_object_get(object->json, "vcpus");
+    json_int_t count = json_integer_value(value);
+
+    if (!value)
+        return 0;
+    if (!json_is_integer(value))
+        return fail(object, "vcpus", "must be a whole number from 1 to %d", VCPUS_MAX);
+    if (count < 1 || count > VCPUS_MAX)
+        return fail(object, "vcpus", "is %lld, but must be a whole number from 1 to %d",
+                    (long long)count, VCPUS_MAX);
+    *ret = (unsigned)count;
+    return 0;
+}
+
 /* ---- names and paths ------------------------------------------------------------------------- */
 
 /* Why NAME can't stand alone in a folder or on a command line; NULL: it can. */
@@ -479,22 +495,21 @@ static const char *const displays[] = {"none", "vnc", NULL};
 
 static int read_root(const struct object *root, struct definition *definition)
 {
-    uint64_t vcpus = 1;
     int r;
 
+    definition->vcpus = 1;
     definition->display = displays[0];
     if ((r = check_fields(root, root_fields)) < 0 || (r = read_identity(root, definition)) < 0 ||
         (r = get_word(root, "machine", 64, LETTERS DIGITS "._-", &definition->machine)) < 0 ||
         (r = get_choice(root, "accel", accels, &definition->accel)) < 0 ||
         (r = get_word(root, "cpu", 1024, LETTERS DIGITS "._+-,=", &definition->cpu)) < 0 ||
-        (r = get_size(root, "vcpus", 1, VCPUS_MAX, 1, &vcpus)) < 0 ||
+        (r = get_vcpus(root, &definition->vcpus)) < 0 ||
         (r = get_size(root, "memory", MIB, MEMORY_MAX, MIB, &definition->memory)) < 0 ||
         (r = get_file(root, "firmware", &definition->firmware)) < 0 ||
         (r = read_disks(root, definition)) < 0 || (r = read_nics(root, definition)) < 0 ||
         (r = read_serial(root, definition)) < 0 ||
         (r = get_choice(root, "display", displays, &definition->display)) < 0)
         return r;
-    definition->vcpus = (unsigned)vcpus;
     if (!definition->memory)
         return fail(root, "memory", "is missing; say for example \"256M\"");
     if (!definition->machine)
