@@ -144,10 +144,6 @@ static void run(struct migrate_job *job)
     enum bs_outcome outcome = migrate_run(job, &err);
     struct pump *pump;
 
-    if (outcome == BS_OUTCOME_COMPLETED)
-        log_info("migration %s (%s) out: completed", job->hex, job->args.name);
-    else
-        log_error("migration %s (%s) out: %s", job->hex, job->args.name, err.text);
     migrate_count_bytes(job);
     pthread_mutex_lock(&job->lock);
     pump = job->pump;

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -131,6 +132,26 @@ void migrate_count_bytes(struct migrate_job *job)
     }
 }
 
+static void log_result(const struct migrate_job *job, const struct bs_migrate_result *result)
+{
+    char disks[1024] = "";
+
+    if (result->outcome != BS_OUTCOME_COMPLETED) {
+        log_error("migration %s (%s) out: %s", job->hex, job->args.name, result->error);
+        return;
+    }
+    for (u_int i = 0; i < result->disks.disks_len; i++) {
+        size_t used = strlen(disks);
+
+        snprintf(disks + used, sizeof disks - used, ", %s %" PRIu64 " bytes",
+                 result->disks.disks_val[i].target, result->disks.disks_val[i].bytes);
+    }
+    log_info("migration %s (%s) out: completed: mode %s, total %" PRIu64 " ms, downtime %" PRIu64
+             " ms, memory %" PRIu64 " bytes%s",
+             job->hex, job->args.name, result->mode, result->total_ms, result->downtime_ms,
+             result->ram_bytes, disks);
+}
+
 void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
                            const struct error *why)
 {
@@ -151,6 +172,7 @@ void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
     for (size_t i = 0; i < job->mirror_count; i++)
         disks[result.disks.disks_len++] = (struct bs_disk_bytes){
             .target = (char *)job->mirrors[i].target, .bytes = job->disk_bytes[i]};
+    log_result(job, &result);
     if (control_send_event(job->connection, BS_PROC_EVENT_MIGRATE_RESULT,
                            (xdrproc_t)xdr_bs_migrate_result, &result) < 0)
         log_info("migration %s out: nobody is there any more to hear the result", job->hex);
