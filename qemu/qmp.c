@@ -129,7 +129,7 @@ static int wait_answer(struct qmp *qmp, json_t *const *answer, const char *comma
             return 0;
         if (closed) {
             gone_error(qmp, err);
-            error_prefix(err, "no answer to %s", command);
+            error_prefix(err, "%s", command);
             return -ENOTCONN;
         }
         if (loop_clock() >= wait->deadline)
@@ -261,7 +261,7 @@ static bool read_greeting(struct qmp *qmp)
 /* Greeting and capabilities. */
 static int negotiate(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
 {
-    int r = wait_answer(qmp, &qmp->greeting, "the connection", wait, err);
+    int r = wait_answer(qmp, &qmp->greeting, "QMP greeting", wait, err);
 
     if (r == -ETIMEDOUT)
         return error_set(err, ETIMEDOUT,
