@@ -350,15 +350,26 @@ static void print_completed(const struct migrate_view *view, const struct bs_mig
     putchar('\n');
 }
 
+/* All bars are full, and show the bytes that the result tells. */
+static void fill_bars(struct migrate_view *view, const struct bs_migrate_result *result)
+{
+    for (size_t i = 0; i < view->count; i++)
+        progress_finish(&view->bars[i],
+                        strcmp(view->bars[i].label, "memory") == 0 ? result->ram_bytes : 0);
+    for (u_int i = 0; i < result->disks.disks_len; i++) {
+        struct progress_bar *bar = find_bar(view, result->disks.disks_val[i].target);
+
+        if (bar)
+            progress_finish(bar, result->disks.disks_val[i].bytes);
+    }
+}
+
 void migrate_view_result(struct migrate_view *view, const struct bs_migrate_result *result)
 {
     bool completed = result->outcome == BS_OUTCOME_COMPLETED;
 
-    if (completed) {
-        for (size_t i = 0; i < view->count; i++)
-            progress_finish(&view->bars[i]);
-        progress_finish(&view->disks);
-    }
+    if (completed && view->count > 0)
+        fill_bars(view, result);
     if (view->kind == MIGRATE_VIEW_JSON)
         result_json(result);
     else if (view->kind == MIGRATE_VIEW_PLAIN && (view->pending || completed) && view->count > 0)

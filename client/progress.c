@@ -81,8 +81,9 @@ void progress_update(struct progress_bar *bar, uint64_t total, uint64_t transfer
     bar->permille = (unsigned)larger(bar->permille, permille_of(total, remaining));
 }
 
-void progress_finish(struct progress_bar *bar)
+void progress_finish(struct progress_bar *bar, uint64_t transferred)
 {
+    bar->transferred = larger(bar->transferred, transferred);
     bar->remaining = 0;
     bar->permille = PROGRESS_FULL;
 }

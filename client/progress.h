@@ -35,8 +35,8 @@ struct progress_bar {
  * then, it never runs backwards.  It is full only when nothing remains. */
 void progress_update(struct progress_bar *bar, uint64_t total, uint64_t transferred,
                      uint64_t remaining, uint64_t rate);
-/* It is all copied. */
-void progress_finish(struct progress_bar *bar);
+/* It is all copied, TRANSFERRED bytes in the end. */
+void progress_finish(struct progress_bar *bar, uint64_t transferred);
 
 /* The sum of COUNT bars as one, labelled LABEL; RET's own permille only grows. */
 void progress_sum(const struct progress_bar *const *bars, size_t count, const char *label,

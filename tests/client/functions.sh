@@ -72,3 +72,50 @@ json()
 {
     jq -e "$1" "$dir/out" >/dev/null || fail "the JSON is not $1"
 }
+
+# Starts the daemon that only talks, at $socket, and has bistream use it.
+fake_daemon()
+{
+    socket=$dir/control.sock
+    pid=$("${FAKE_DAEMON:?set FAKE_DAEMON to the built fake_daemon}" "$socket")
+    pids="$pids $pid"
+    BISTREAM_URI=$socket
+    export BISTREAM_URI
+}
+
+# called TEXT: the fake daemon got this call.
+called()
+{
+    grep -qF -e "$1" "$socket.calls" || {
+        sed 's/^/  calls: /' "$socket.calls" >&2
+        fail "the daemon wasn't called so: $1"
+    }
+}
+
+# start_in_background ARGUMENT...: as run, but goes on; see finish.
+start_in_background()
+{
+    "$bistream" "$@" >"$dir/out" 2>"$dir/err" &
+    background=$!
+    pids="$pids $background"
+}
+
+# wait_for FILE TEXT: until FILE holds TEXT, at most 20 seconds.
+wait_for()
+{
+    for i in $(seq 400); do
+        if grep -qF -e "$2" "$1" 2>/dev/null; then
+            return
+        fi
+        sleep 0.05
+    done
+    fail "'$2' never came in $1"
+}
+
+# finish STATUS: waits for the background's end, which must have this exit code.
+finish()
+{
+    status=0
+    wait "$background" || status=$?
+    [ $status -eq "$1" ] || fail "it ended with $status instead of $1"
+}

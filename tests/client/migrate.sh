@@ -1,0 +1,159 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Copyright (C) 2026 The bistream authors
+#
+# migrate: what it asks the daemon for, what it shows, how it ends, and that it never ends before
+# it knows where the guest is.
+
+. "${srcdir:-.}/functions.sh"
+requires jq script
+fake_daemon
+to=bistream://b.example
+
+# ---- what it asks for
+
+run 0 migrate web $to --live --copy-storage-all --migrate-disks vda,vdb --dname web2
+called "migrate name='web' destination='$to' flags=3 disks=vda,vdb dname='web2'"
+run 0 migrate --copy-storage-inc web $to:1234
+called "migrate name='web' destination='$to:1234' flags=4 disks= dname=''"
+called "keepalive 2"
+
+# ---- in a pipe: plain lines
+
+run 0 migrate web $to --verbose
+said out "Migration 30313233-3435-3637-3839-616263646566 of 'web' to $to has begun"
+said out "Now copying disks"
+said out "cd is empty and is not copied?[2J"
+said out "Migration of 'web' to $to completed in 12.3 s: memory 1000.0 MiB, vda 3.9 GiB (405.0 MiB/s); downtime 18 ms; mode bistream"
+said out "memory 100%"
+silent err
+! grep -q "$(printf '\033')" "$dir/out" || fail "a pipe got escape sequences"
+! grep -q "not this migration" "$dir/out" || fail "it showed another migration's result"
+run 1 migrate fails $to
+said err "bistream: the migration of 'fails' failed, and the guest is safe here: the destination's disk is full"
+run 3 migrate unresolved $to
+said err "how the migration of 'unresolved' ended is not known: no answer to Finish"
+run 1 migrate missing $to
+said err "bistream: there is no domain named 'missing' here"
+
+# ---- JSON: an object a line, the last is the result
+
+last()
+{
+    tail -n 1 "$dir/out" >"$dir/last"
+    jq -e "$1" "$dir/last" >/dev/null || fail "the last object is not $1"
+}
+run 0 migrate web $to --json
+jq -es 'map(.type) | .[0] == "started" and index("progress") and index("notice") and
+        (map(select(. == "result")) | length) == 1' "$dir/out" >/dev/null || fail "wrong objects"
+jq -es 'map(select(.type == "progress")) | .[1] | .phase == "mirror" and
+        .memory == {"total": 1048576000, "transferred": 0, "remaining": 1048576000,
+                    "rate": 104857600} and
+        .disks == [{"target": "vda", "total": 4194304000, "transferred": 2097152000,
+                    "remaining": 2097152000, "rate": 209715200}]' "$dir/out" >/dev/null ||
+    fail "wrong progress"
+last '. == {"type": "result", "status": "completed", "mode": "bistream", "total_ms": 12345,
+            "downtime_ms": 18, "ram_bytes": 1048576000,
+            "disks": [{"target": "vda", "bytes": 4194304000}], "error": null}'
+run 1 migrate fails $to --json
+last '.type == "result" and .status == "failed" and .error == "the destination'"'"'s disk is full"'
+run 3 migrate unresolved $to --json
+last '.type == "result" and .status == "unresolved"'
+run 1 migrate missing $to --json
+last '.type == "result" and .status == "failed" and .mode == null'
+run 1 -c "$dir/none.sock" migrate web $to --json
+last '.status == "failed" and (.error | startswith("can'"'"'t reach bistreamd"))'
+
+# ---- the daemon vanishes, or speaks nonsense: nobody knows how it ended
+
+for name in dies dies-early; do
+    run 3 migrate $name $to
+    said err "how the migration of '$name' ended is not known: bistreamd at $socket ended the connection; its log says why. See 'bistream info $name' here and at the destination"
+done
+run 3 migrate dies $to --json
+last '.type == "result" and .status == "unresolved" and (.error | contains("ended the connection"))'
+run 3 migrate garbage $to
+said err "doesn't speak bistream's protocol"
+
+# ---- Ctrl-C
+
+for signal in INT TERM; do
+    : >"$socket.calls"
+    start_in_background migrate waits $to
+    wait_for "$dir/out" "copying disks"
+    kill -$signal "$background"
+    finish 1
+    called "abort ours"
+    said out "Aborting the migration; waiting until the guest is safe ..."
+    said err "the guest is safe here: aborted by the operator"
+done
+
+start_in_background migrate late $to --json
+wait_for "$dir/out" mirror
+kill -INT "$background"
+finish 0
+said out "too late: the destination was asked to start the guest"
+last '.status == "completed"'
+
+# A second one explains; a third does no harm; one abort is asked for.
+: >"$socket.calls"
+start_in_background migrate stubborn $to
+wait_for "$dir/out" "copying disks"
+kill -INT "$background"
+wait_for "$socket.calls" "abort ours"
+kill -INT "$background"
+wait_for "$dir/out" "Still waiting until the guest is safe on one side"
+kill -INT "$background"
+kill -0 "$background" || fail "it gave up"
+touch "$socket.release"
+finish 1
+[ "$(grep -c abort "$socket.calls")" -eq 1 ] || fail "it asked to abort more than once"
+
+# A reader that goes away changes nothing about the exit code.
+status=0
+{ "$bistream" migrate web $to 2>/dev/null || echo $? >"$dir/status"; } | :
+[ ! -e "$dir/status" ] || fail "exit $(cat "$dir/status") without a reader"
+
+# ---- on a terminal: bars in place that fit and never run backwards
+
+on_terminal()
+{
+    TERM=xterm COLUMNS=$1 LINES=$2 script -qec "$bistream migrate $3 $to" /dev/null \
+        >"$dir/screen" </dev/null || fail "it failed on a terminal"
+    tr -d '\r' <"$dir/screen" | sed "s/$(printf '\033')\[[0-9]*[A-Z]//g" >"$dir/lines"
+}
+on_terminal 72 24 web
+grep -Eq '^vda    \[=+>? *\]  50%' "$dir/lines" || fail "no bar"
+grep -q "Migrating 'web' to $to: copying memory" "$dir/lines" || fail "no phase"
+grep "^vda" "$dir/lines" | sed 's/.*\] *\([0-9]*\)%.*/\1/' >"$dir/percents"
+sort -nc "$dir/percents" || fail "a bar ran backwards"
+grep -q '^100$' "$dir/percents" || fail "the bar isn't full at the end"
+grep '\[[=> ]*\]' "$dir/lines" >"$dir/bars"
+[ "$(wc -L <"$dir/bars")" -lt 72 ] || fail "a bar is too wide"
+on_terminal 30 24 web
+grep "^vda" "$dir/lines" >"$dir/bars"
+[ "$(wc -L <"$dir/bars")" -lt 30 ] || fail "a bar is too wide for 30 columns"
+# More disks than lines: their sum.
+on_terminal 80 24 many
+grep -Eq '^disks  \[=+>? *\]  50%' "$dir/lines" || fail "no sum of the disks"
+! grep -q '^vd63' "$dir/lines" || fail "64 bars on 24 lines"
+
+# ---- wrong usage, and what this version doesn't do
+
+for option in --bandwidth=1G --downtime=30 --timeout=3 --auto-converge \
+    --copy-storage-synchronous-writes --persistent --undefinesource --direct --no-fallback; do
+    run 2 migrate web $to $option
+    said err "bistream: ${option%%=*} is not supported by this version"
+done
+run 2 migrate web
+said err "migrate wants NAME DEST [OPTION...]"
+run 2 migrate web b.example
+said err "'b.example' is no destination: write bistream://HOST[:PORT]"
+run 2 migrate web $to --copy-storage-all --copy-storage-inc
+said err "--copy-storage-all and --copy-storage-inc can't be had together"
+run 2 migrate web $to --migrate-disks vda
+said err "--migrate-disks wants --copy-storage-all or --copy-storage-inc"
+run 2 migrate web $to --copy-storage-all --migrate-disks vda,,vdb
+said err "--migrate-disks wants targets such as vda,vdb, not ''"
+run 2 migrate web $to --copy-storage-all --migrate-disks vda,vda
+said err "--migrate-disks names vda twice"
