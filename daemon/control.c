@@ -14,7 +14,7 @@
 #include "config.h"
 
 #include "daemon/control.h"
-#include "daemon/inbox.h"
+#include "rpc/inbox.h"
 #include "daemon/listener.h"
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -40,8 +40,8 @@ enum {
 struct connection {
     struct control_connection public; /* first: handlers get this */
     struct control *control;
-    int wake;           /* eventfd: look again at what to wait for */
-    struct inbox inbox; /* the thread's own */
+    int wake;               /* eventfd: look again at what to wait for */
+    struct rpc_inbox inbox; /* the thread's own */
     atomic_uint references;
     LIST_ENTRY(connection) link; /* under control->lock */
 
@@ -80,7 +80,7 @@ void control_unref(struct control_connection *public)
         return;
     cleanup_close(&connection->fd);
     cleanup_close(&connection->wake);
-    inbox_clear(&connection->inbox);
+    rpc_inbox_clear(&connection->inbox);
     ring_release(&connection->queue);
     pthread_mutex_destroy(&connection->lock);
     free(connection);
@@ -223,7 +223,7 @@ static int handle_message(struct connection *connection)
     CLEANUP_FREE uint8_t *answer = NULL;
     size_t length;
 
-    if (!inbox_is_keepalive(&connection->inbox.message, &answer, &length))
+    if (!rpc_inbox_is_keepalive(&connection->inbox.message, &answer, &length))
         return run_call(connection);
     return answer ? put_message(connection, answer, length, false) : 0;
 }
@@ -242,7 +242,7 @@ static int read_calls(struct connection *connection)
     length = (size_t)n;
     for (;;) {
         size_t step = 0;
-        int r = inbox_feed(&connection->inbox, buffer + used, length - used, &step);
+        int r = rpc_inbox_feed(&connection->inbox, buffer + used, length - used, &step);
 
         used += step;
         if (r == 0)

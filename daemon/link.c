@@ -14,7 +14,7 @@
 #include "config.h"
 
 #include "daemon/link.h"
-#include "daemon/inbox.h"
+#include "rpc/inbox.h"
 #include "daemon/session_limits.h"
 #include "common/cleanup.h"
 #include "io/net.h"
@@ -37,7 +37,7 @@ struct link {
     struct tls *tls;
     int abort; /* epoll of the caller's descriptor and the daemon's */
     uint32_t serial;
-    struct inbox inbox;
+    struct rpc_inbox inbox;
     uint8_t buffer[READ_SIZE]; /* what came and was not used yet: start up to end */
     size_t start, end;
 };
@@ -119,7 +119,7 @@ void link_free(struct link *link)
         return;
     tls_free(link->tls);
     cleanup_close(&link->abort);
-    inbox_clear(&link->inbox);
+    rpc_inbox_clear(&link->inbox);
     free(link);
 }
 
@@ -145,7 +145,8 @@ static int receive_message(struct link *link, uint64_t deadline, struct error *e
         ssize_t n;
         int r;
 
-        r = inbox_feed(&link->inbox, link->buffer + link->start, link->end - link->start, &used);
+        r = rpc_inbox_feed(&link->inbox, link->buffer + link->start, link->end - link->start,
+                           &used);
         link->start += used;
         if (r > 0)
             return 0;
@@ -173,7 +174,7 @@ static int receive_reply(struct link *link, const struct bs_header *header, uint
 
         if (r < 0)
             return r;
-        if (inbox_is_keepalive(message, &answer, &length)) {
+        if (rpc_inbox_is_keepalive(message, &answer, &length)) {
             r = answer ? tls_send_wait(link->tls, answer, length, time_left(deadline), link->abort,
                                        err)
                        : 0;

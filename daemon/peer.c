@@ -16,7 +16,7 @@
 
 #include "daemon/peer.h"
 #include "daemon/access.h"
-#include "daemon/inbox.h"
+#include "rpc/inbox.h"
 #include "daemon/listener.h"
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -64,7 +64,7 @@ struct connection {
     char address[INET6_ADDRSTRLEN + 16]; /* for the log */
     struct tls *tls;
     struct loop_fd *watch;
-    struct inbox inbox;
+    struct rpc_inbox inbox;
     TAILQ_ENTRY(connection) entry;
 };
 
@@ -100,7 +100,7 @@ static void drop(struct connection *connection)
         loop_timer_set(peers->sweep, LOOP_NEVER);
     loop_fd_remove(connection->watch);
     tls_free(connection->tls);
-    inbox_clear(&connection->inbox);
+    rpc_inbox_clear(&connection->inbox);
     free(connection);
 }
 
@@ -164,7 +164,7 @@ static int handle_message(struct connection *connection, struct error *err)
     ssize_t n;
     int r = 0;
 
-    if (!inbox_is_keepalive(message, &reply, &length)) {
+    if (!rpc_inbox_is_keepalive(message, &reply, &length)) {
         if (message->header.type != BS_CALL)
             return error_set(err, EPROTO, "it sent what is no call");
         connection->link.call = message;
@@ -203,7 +203,7 @@ static int serve(struct connection *connection, struct error *err)
         while (r > 0 && connection->state != LEAVING) {
             size_t step = 0;
 
-            r = inbox_feed(&connection->inbox, buffer + used, (size_t)n - used, &step);
+            r = rpc_inbox_feed(&connection->inbox, buffer + used, (size_t)n - used, &step);
             used += step;
             if (r < 0)
                 return error_set(err, -r, "it sent what is no message of this protocol");

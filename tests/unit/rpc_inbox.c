@@ -6,7 +6,7 @@
 #include "tests/unit/unit.h"
 
 #include "common/cleanup.h"
-#include "daemon/inbox.h"
+#include "rpc/inbox.h"
 
 #include <errno.h>
 #include <string.h>
@@ -45,13 +45,13 @@ static void test_every_piece_size(void **state)
 
     (void)state;
     for (size_t piece = 1; piece <= length; piece++) {
-        struct inbox inbox = {0};
+        struct rpc_inbox inbox = {0};
         uint32_t serial = 0;
 
         for (size_t at = 0; at < length; at += piece) {
             size_t end = at + piece < length ? at + piece : length, from = at, used;
 
-            while (inbox_feed(&inbox, stream + from, end - from, &used) == 1) {
+            while (rpc_inbox_feed(&inbox, stream + from, end - from, &used) == 1) {
                 static const size_t lengths[] = {0, 12, 1004};
 
                 from += used;
@@ -60,7 +60,7 @@ static void test_every_piece_size(void **state)
             }
         }
         assert_int_equal(serial, 3);
-        inbox_clear(&inbox);
+        rpc_inbox_clear(&inbox);
     }
 }
 
@@ -69,14 +69,14 @@ static void test_frames_and_garbage_are_refused(void **state)
     static const uint8_t frame[] = {0, 0, 0, 28, 0x20, 0, 0x8b, 0x15, 0, 0, 0, 1, 0, 0,
                                     0, 2, 0, 0,  0,    3, 0,    0,    0, 1, 0, 0, 0, 2};
     static const uint8_t text[] = "GET / HTTP/1.1\r\n\r\n";
-    struct inbox inbox = {0};
+    struct rpc_inbox inbox = {0};
     size_t used;
 
     (void)state;
-    assert_int_equal(inbox_feed(&inbox, frame, sizeof frame, &used), -EPROTO);
-    inbox_clear(&inbox);
-    assert_int_equal(inbox_feed(&inbox, text, sizeof text, &used), -EPROTO);
-    inbox_clear(&inbox);
+    assert_int_equal(rpc_inbox_feed(&inbox, frame, sizeof frame, &used), -EPROTO);
+    rpc_inbox_clear(&inbox);
+    assert_int_equal(rpc_inbox_feed(&inbox, text, sizeof text, &used), -EPROTO);
+    rpc_inbox_clear(&inbox);
 }
 
 static void test_keepalive(void **state)
@@ -91,15 +91,15 @@ static void test_keepalive(void **state)
     size_t length;
 
     (void)state;
-    assert_true(inbox_is_keepalive(&ping, &answer, &length));
+    assert_true(rpc_inbox_is_keepalive(&ping, &answer, &length));
     assert_int_equal(length, sizeof pong);
     assert_memory_equal(answer, pong, sizeof pong);
     free(answer);
     ping.header.procedure = BS_KEEPALIVE_PONG;
-    assert_true(inbox_is_keepalive(&ping, &answer, &length));
+    assert_true(rpc_inbox_is_keepalive(&ping, &answer, &length));
     assert_null(answer);
     ping.header.type = BS_CALL; /* no program that can be called: the dispatcher says so */
-    assert_false(inbox_is_keepalive(&ping, &answer, &length));
+    assert_false(rpc_inbox_is_keepalive(&ping, &answer, &length));
 }
 
 int main(void)

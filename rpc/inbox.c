@@ -8,7 +8,7 @@
  */
 #include "config.h"
 
-#include "daemon/inbox.h"
+#include "rpc/inbox.h"
 #include "common/checked.h"
 
 #include <errno.h>
@@ -19,7 +19,7 @@ enum { FIRST_SIZE = 4096 };
 
 static int begin(void *opaque, const struct bs_header *header, size_t length)
 {
-    struct inbox *inbox = opaque;
+    struct rpc_inbox *inbox = opaque;
 
     if (header->type == BS_STREAM) /* there is no session here that a frame could belong to */
         return -EPROTO;
@@ -31,7 +31,7 @@ static int begin(void *opaque, const struct bs_header *header, size_t length)
 
 static int payload(void *opaque, const uint8_t *data, size_t length)
 {
-    struct inbox *inbox = opaque;
+    struct rpc_inbox *inbox = opaque;
 
     if (inbox->size < inbox->filled + length) {
         size_t size = inbox->size ? inbox->size : FIRST_SIZE;
@@ -53,7 +53,7 @@ static int payload(void *opaque, const uint8_t *data, size_t length)
 
 static int end(void *opaque)
 {
-    struct inbox *inbox = opaque;
+    struct rpc_inbox *inbox = opaque;
 
     inbox->complete = true;
     return 0;
@@ -61,7 +61,7 @@ static int end(void *opaque)
 
 static const struct rpc_decoder_callbacks callbacks = {begin, payload, end};
 
-int inbox_feed(struct inbox *inbox, const uint8_t *data, size_t length, size_t *ret_used)
+int rpc_inbox_feed(struct rpc_inbox *inbox, const uint8_t *data, size_t length, size_t *ret_used)
 {
     int r;
 
@@ -77,13 +77,14 @@ int inbox_feed(struct inbox *inbox, const uint8_t *data, size_t length, size_t *
     return r < 0 ? r : inbox->complete;
 }
 
-void inbox_clear(struct inbox *inbox)
+void rpc_inbox_clear(struct rpc_inbox *inbox)
 {
     rpc_message_clear(&inbox->message);
     memset(inbox, 0, sizeof *inbox);
 }
 
-bool inbox_is_keepalive(const struct rpc_message *message, uint8_t **ret_data, size_t *ret_length)
+bool rpc_inbox_is_keepalive(const struct rpc_message *message, uint8_t **ret_data,
+                            size_t *ret_length)
 {
     struct bs_header pong = {
         .prog = BS_KEEPALIVE_PROGRAM,
