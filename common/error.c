@@ -5,9 +5,20 @@
 
 #include "common/error.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Puts the sentence together aside first: what it is made of may be ERR's old one. */
+static void set_text(struct error *err, int code, const char *format, va_list args)
+{
+    char text[ERROR_TEXT_MAX];
+
+    vsnprintf(text, sizeof text, format, args);
+    memcpy(err->text, text, strlen(text) + 1);
+    err->code = code;
+}
 
 static void append_errno(struct error *err, int code)
 {
@@ -25,9 +36,8 @@ int error_set(struct error *err, int code, const char *format, ...)
 
     if (!err)
         return -code;
-    err->code = code;
     va_start(args, format);
-    vsnprintf(err->text, sizeof err->text, format, args);
+    set_text(err, code, format, args);
     va_end(args);
     return -code;
 }
@@ -38,9 +48,8 @@ int error_set_errno(struct error *err, int code, const char *format, ...)
 
     if (!err)
         return -code;
-    err->code = code;
     va_start(args, format);
-    vsnprintf(err->text, sizeof err->text, format, args);
+    set_text(err, code, format, args);
     va_end(args);
     append_errno(err, code);
     return -code;
@@ -53,13 +62,13 @@ int error_prefix(struct error *err, const char *format, ...)
     size_t used;
 
     if (!err)
-        return 0;
+        return -EIO;
     va_start(args, format);
     vsnprintf(prefixed, sizeof prefixed, format, args);
     va_end(args);
     used = strlen(prefixed);
     snprintf(prefixed + used, sizeof prefixed - used, ": %s", err->text);
-    memcpy(err->text, prefixed, sizeof err->text);
+    memcpy(err->text, prefixed, strlen(prefixed) + 1);
     return -err->code;
 }
 

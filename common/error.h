@@ -19,8 +19,9 @@ struct error {
         .code = 0  \
     }
 
-/* Sets CODE (a positive errno) and the sentence; over-long text is cut.  ERR may be NULL.
- * Returns -CODE, so that a function can end with "return error_set(...)". */
+/* Sets CODE (a positive errno) and the sentence; over-long text is cut.  ERR may be NULL, and its
+ * old sentence may be part of the new one.  Returns -CODE, so that a function can end with
+ * "return error_set(...)". */
 int error_set(struct error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -28,7 +29,8 @@ int error_set(struct error *err, int code, const char *format, ...)
 int error_set_errno(struct error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Puts "PREFIX: " before the sentence that ERR already holds.  Returns -err->code. */
+/* Puts "PREFIX: " before the sentence that ERR already holds.  Returns -err->code, or -EIO when
+ * ERR is NULL: never 0 for a failure. */
 int error_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 void error_clear(struct error *err);

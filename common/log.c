@@ -8,10 +8,13 @@
 
 #include "common/log.h"
 
+#include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,13 +25,25 @@ void log_set_level(enum log_level level)
     log_max = level;
 }
 
+/* systemd names the stream that its journal reads.  The variable is inherited by all that is started
+ * from a service, a desktop's terminal among them, so it has to be our standard error that it names. */
+static bool journal_reads(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    unsigned long long device, inode;
+    struct stat st;
+
+    return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+           fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
+}
+
 static size_t put_prefix(char *line, size_t size, enum log_level level)
 {
     struct timespec now;
     struct tm tm;
     size_t used;
 
-    if (getenv("JOURNAL_STREAM"))
+    if (journal_reads())
         return (size_t)snprintf(line, size, "<%d>", (int)level);
     clock_gettime(CLOCK_REALTIME, &now);
     localtime_r(&now.tv_sec, &tm);
@@ -42,9 +57,9 @@ static size_t put_prefix(char *line, size_t size, enum log_level level)
 void log_line(enum log_level level, const char *format, ...)
 {
     char line[2048];
+    int saved = errno, n;
     va_list args;
     size_t used;
-    int n;
 
     if (level > log_max)
         return;
@@ -59,6 +74,6 @@ void log_line(enum log_level level, const char *format, ...)
         if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
             line[i] = ' ';
     line[used++] = '\n';
-    if (write(STDERR_FILENO, line, used) < 0)
-        return; /* nowhere left to say it */
+    (void)!write(STDERR_FILENO, line, used); /* a failure has nowhere left to be said */
+    errno = saved;
 }

@@ -18,6 +18,7 @@ enum log_level {
 /* Lines above LEVEL are dropped (default: LOG_LEVEL_INFO).  Call before threads start. */
 void log_set_level(enum log_level level);
 
+/* Leaves errno alone.  Control characters become blanks. */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)

@@ -6,7 +6,8 @@
  * A round: wait; read the clock; posted work; timers that are due; file descriptors; what was
  * removed is freed (so a callback may remove any watch, also one whose event waits in this very
  * round); before_wait; changed event masks go to the kernel.  A mask that flips and flips back
- * within a round costs nothing.
+ * within a round costs nothing.  A timer fires once per round at the most, so one that sets itself
+ * again to a time gone by doesn't keep the others from their turn.
  */
 #include "config.h"
 
@@ -38,6 +39,7 @@ struct loop_fd {
 struct loop_timer {
     struct loop *loop;
     uint64_t when;
+    uint64_t fired; /* the round in which it did last */
     void (*callback)(void *opaque);
     void *opaque;
     TAILQ_ENTRY(loop_timer) link;
@@ -46,7 +48,7 @@ struct loop_timer {
 struct loop {
     int epoll, wake;
     bool stopped; /* under lock */
-    uint64_t now;
+    uint64_t now, round;
     void (*before_wait)(void *opaque);
     void *before_wait_opaque;
     TAILQ_HEAD(, loop_fd) fds, removed;
@@ -223,7 +225,7 @@ void loop_timer_free(struct loop_timer *timer)
 }
 
 /* The timer that is due first; there are a handful per loop. */
-static struct loop_timer *first_timer(struct loop *loop)
+static struct loop_timer *first_timer(const struct loop *loop)
 {
     struct loop_timer *timer, *first = NULL;
 
@@ -235,17 +237,33 @@ static struct loop_timer *first_timer(struct loop *loop)
     return first;
 }
 
+/* The timer that is due and hasn't fired in this round. */
+static struct loop_timer *due_timer(const struct loop *loop)
+{
+    struct loop_timer *timer, *first = NULL;
+
+    TAILQ_FOREACH(timer, &loop->timers, link)
+    {
+        if (timer->when <= loop->now && timer->fired != loop->round &&
+            (!first || timer->when < first->when))
+            first = timer;
+    }
+    return first;
+}
+
 static void run_timers(struct loop *loop)
 {
     struct loop_timer *timer;
 
-    while ((timer = first_timer(loop)) && timer->when <= loop->now) {
+    loop->round++;
+    while ((timer = due_timer(loop))) {
         timer->when = LOOP_NEVER;
+        timer->fired = loop->round;
         timer->callback(timer->opaque);
     }
 }
 
-static int wait_ms(struct loop *loop)
+static int wait_ms(const struct loop *loop)
 {
     const struct loop_timer *timer = first_timer(loop);
     uint64_t now, ms;
@@ -255,7 +273,7 @@ static int wait_ms(struct loop *loop)
     now = loop_clock();
     if (timer->when <= now)
         return 0;
-    ms = (timer->when - now + LOOP_MS - 1) / LOOP_MS;
+    ms = (timer->when - now - 1) / LOOP_MS + 1; /* rounded up, whatever WHEN is */
     return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 

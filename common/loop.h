@@ -29,7 +29,8 @@ void loop_free(struct loop *loop);
 
 /* Runs until loop_stop().  Returns 0, or a negative errno when waiting itself failed. */
 int loop_run(struct loop *loop);
-/* Ends loop_run() after the current round.  Any thread. */
+/* Ends loop_run() as soon as it waits the next time; what was posted before is still run.  Any
+ * thread. */
 void loop_stop(struct loop *loop);
 
 /* The clock as read once in this round. */

@@ -25,7 +25,8 @@ struct ring {
 void ring_release(struct ring *ring);
 
 /* Makes room for LENGTH more bytes and describes it in IOV (one or two parts, exactly LENGTH bytes
- * together).  Returns the number of parts, or -ENOMEM (the ring is unchanged). */
+ * together), good until the ring is changed.  Returns the number of parts, or -ENOMEM (the ring is
+ * unchanged). */
 int ring_reserve(struct ring *ring, size_t length, struct iovec iov[2]);
 
 /* LENGTH bytes of what ring_reserve() described have been filled. */
