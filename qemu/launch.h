@@ -19,7 +19,7 @@
 /* Strings may hold any character but newlines; commas are doubled for QEMU where they must be. */
 struct launch_disk {
     const char *target; /* "vda": node-name vda, drive id drive-vda, device id disk-vda */
-    const char *path;   /* absolute */
+    const char *path;   /* absolute; NULL: an empty CD drive, of which only the target counts */
     const char *format; /* "qcow2", "raw" */
     bool readonly;
     bool backing; /* the image has a backing file: its node is called "vda-backing" */

@@ -119,6 +119,16 @@ static void add_machine(struct args *args, const struct launch *launch)
         add_option(args, "-bios", "%s", launch->firmware);
 }
 
+/* It has no node, so the drive's alias is all that it is called by. */
+static void add_empty_drive(struct args *args, const struct launch_disk *disk)
+{
+    add_option(args, "-drive", "if=none,media=cdrom");
+    add_key(args, "id", "drive-%s", disk->target);
+    add_option(args, "-device", "ide-cd");
+    add_key(args, "drive", "drive-%s", disk->target);
+    add_key(args, "id", "disk-%s", disk->target);
+}
+
 static void add_disk(struct args *args, const struct launch_disk *disk, bool first, bool incoming)
 {
     const char *discard = !disk->readonly && (disk->discard || incoming) ? "unmap" : "ignore";
@@ -195,7 +205,7 @@ static int check(const struct launch *launch, struct error *err)
                          "a guest's memory must be a multiple of 1 MiB, not %" PRIu64 " bytes",
                          launch->memory);
     for (size_t i = 0; i < launch->n_disks; i++) {
-        if (launch->disks[i].path[0] != '/')
+        if (launch->disks[i].path && launch->disks[i].path[0] != '/')
             return error_set(err, EINVAL, "the path of disk %s must be absolute, not \"%s\"",
                              launch->disks[i].target, launch->disks[i].path);
     }
@@ -216,8 +226,12 @@ char **launch_argv(const struct launch *launch, int qmp_fd, int admin_fd, struct
     if (launch->uuid)
         add_option(&args, "-uuid", "%s", launch->uuid);
     add_machine(&args, launch);
-    for (size_t i = 0; i < launch->n_disks; i++)
-        add_disk(&args, &launch->disks[i], i == 0, launch->incoming);
+    for (size_t i = 0; i < launch->n_disks; i++) {
+        if (launch->disks[i].path)
+            add_disk(&args, &launch->disks[i], i == 0, launch->incoming);
+        else
+            add_empty_drive(&args, &launch->disks[i]);
+    }
     for (size_t i = 0; i < launch->n_nics; i++)
         add_nic(&args, &launch->nics[i], i);
     add_consoles(&args, launch);
