@@ -29,9 +29,8 @@ static int check_startable(struct domain *domain, const struct definition *defin
 
     domain_state_text_locked(domain, state, sizeof state);
     if (domain->attached)
-        return error_set(err, EINVAL,
-                         "domain %s was attached and is %s; how to start it is not known here",
-                         domain->name, state);
+        return error_set(err, EINVAL, "%s was attached, so how to start it is not known here",
+                         domain->name);
     if (domain->state != DOMAIN_SHUT_OFF && domain->state != DOMAIN_MOVED)
         return error_set(err, EEXIST, "domain %s is %s already", domain->name, state);
     if (definition && !definition->uuid_made &&
@@ -168,11 +167,10 @@ static struct definition *last_definition(struct domains *domains, const char *n
     if (domain->definition)
         definition = definition_copy(domain->definition);
     domains_unlock(domains);
-    if (!definition)
-        error_set(err, domain->attached ? EINVAL : ENOMEM, "%s %s",
-                  domain->attached ? "how to start it is not known here: an attached domain,"
-                                   : "no memory to start",
-                  name);
+    if (domain->attached)
+        error_set(err, EINVAL, "%s was attached, so how to start it is not known here", name);
+    else if (!definition)
+        error_set(err, ENOMEM, "no memory to start %s", name);
     domain_unref(domain);
     return definition;
 }

@@ -102,6 +102,21 @@ static int add_backing(struct domain_disk *disk, struct error *err)
     return r;
 }
 
+/* Whether DISK is the definition's TARGET.  An empty drive has no node, only the alias that
+ * qemu/launch.h gave it; it is called by its target from here on. */
+static bool is_disk_of(struct domain_disk *disk, const char *target)
+{
+    static const char alias[] = "drive-";
+
+    if (strcmp(disk->target, target) == 0)
+        return true;
+    if (!disk->empty || strncmp(disk->target, alias, strlen(alias)) != 0 ||
+        strcmp(disk->target + strlen(alias), target) != 0)
+        return false;
+    memmove(disk->target, disk->target + strlen(alias), strlen(target) + 1);
+    return true;
+}
+
 /* Puts DISKS into the definition's order.  Each must be there; one that the definition doesn't have
  * (plugged in by somebody else) comes last. */
 static int order_by_definition(const struct domain *domain, struct domain_disk *disks, size_t count,
@@ -112,7 +127,7 @@ static int order_by_definition(const struct domain *domain, struct domain_disk *
         struct domain_disk found;
         size_t k = i;
 
-        while (k < count && strcmp(disks[k].target, target) != 0)
+        while (k < count && !is_disk_of(&disks[k], target))
             k++;
         if (k >= count)
             return error_set(err, ENODEV, "the QEMU of %s has no disk %s any more", domain->name,
