@@ -161,6 +161,7 @@ int mux_channel_get_stats(const struct mux_session *session, uint32_t number,
         .acked = channel->acked,
         .received = channel->received,
         .taken = channel->taken,
+        .end_acked = channel->send == MUX_SEND_DONE,
     };
     return 0;
 }
