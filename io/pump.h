@@ -7,6 +7,9 @@
  *
  * Calls on channel 0: pump_call() blocks its caller only; calls from the peer are run one after the
  * other on one worker thread per session.
+ *
+ * All functions may be called from any thread but the pump's, so not from pump_handlers' callbacks;
+ * the handlers of a program run on the worker and may call all but pump_close() and pump_free().
  */
 #ifndef IO_PUMP_H
 #define IO_PUMP_H
@@ -24,8 +27,8 @@ struct pump_handlers {
      * may not block.  NULL: no endpoints here. */
     int (*resolve)(void *opaque, const char *endpoint, char **ret_path, struct error *err);
 
-    /* A channel to ENDPOINT ended by RESET from the peer, or because its far socket was refused or
-     * broke.  Pump thread; may not block. */
+    /* A channel to ENDPOINT ended by RESET from the peer, or because its socket here was refused or
+     * broke; not by pump_close_endpoint() or the end of the session.  Pump thread; may not block. */
     void (*channel_reset)(void *opaque, const char *endpoint, uint64_t code, const char *text);
 
     /* Calls that the peer may make on channel 0; NULL: none.  Handlers run on the worker thread and
@@ -62,10 +65,9 @@ int pump_listen(struct pump *pump, int listener, const char *endpoint, struct er
  * and resets those channels; NULL: all of them.  When it returns, they are closed. */
 void pump_close_endpoint(struct pump *pump, const char *endpoint);
 
-/* Calls PROCEDURE of BS_PROGRAM at the peer and waits.  ARGS and RET as their xdrproc says; the
- * caller frees RET's insides with xdr_free().  Returns 0, or a negative errno with ERR: what the
- * peer answered, -ETIMEDOUT, or -ECONNRESET when the session ended first.  Any thread but the
- * pump's. */
+/* Calls PROCEDURE of BS_PROGRAM at the peer and waits.  ARGS and RET as their xdrproc says, RET
+ * zeroed; the caller frees its insides with xdr_free().  NULL: none.  Returns 0, or a negative errno
+ * with ERR: what the peer answered, -ETIMEDOUT, or -ECONNRESET when the session ended first. */
 int pump_call(struct pump *pump, int procedure, xdrproc_t args_proc, const void *args,
               xdrproc_t ret_proc, void *ret, int timeout_ms, struct error *err);
 

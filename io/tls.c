@@ -168,6 +168,11 @@ int tls_fd(const struct tls *tls)
     return tls->fd;
 }
 
+const char *tls_peer(const struct tls *tls)
+{
+    return tls->peer;
+}
+
 uint32_t tls_events(const struct tls *tls)
 {
     return (tls->established ? 0 : (uint32_t)EPOLLIN) |

@@ -34,6 +34,8 @@ struct tls *tls_new_server(struct tls_context *context, int fd, struct error *er
 void tls_free(struct tls *tls);
 
 int tls_fd(const struct tls *tls);
+/* The peer as sentences call it: the host that was dialled, or the address it came from. */
+const char *tls_peer(const struct tls *tls);
 /* EPOLLIN and EPOLLOUT: what the connection waits for, beside what its user wants to read. */
 uint32_t tls_events(const struct tls *tls);
 

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * What the files of the pump share.  pump.c has the theory of operation.
+ *
+ * Everything here belongs to the pump's thread, except where a lock or "constant" says otherwise.
+ */
+#ifndef IO_PUMP_INTERNAL_H
+#define IO_PUMP_INTERNAL_H
+
+#include "common/loop.h"
+#include "common/ring.h"
+#include "io/pump.h"
+#include "rpc/call.h"
+#include "rpc/message.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <sys/queue.h>
+
+/* ---- channels and their sockets (pump_channel.c) --------------------------------------------- */
+
+/* What has been counted for one endpoint, over all channels to it. */
+struct pump_endpoint {
+    char *name;
+    uint64_t sent, received;
+    uint32_t channels, listeners; /* that lead there now */
+    TAILQ_ENTRY(pump_endpoint) link;
+};
+
+/* From the program at the local socket to the peer. */
+enum channel_in {
+    CHANNEL_IN_OPEN,  /* read whenever there is credit */
+    CHANNEL_IN_ENDED, /* the program's half has ended, and the peer was told */
+};
+
+/* From the peer to the program at the local socket. */
+enum channel_out {
+    CHANNEL_OUT_OPEN,   /* written whenever the socket takes something */
+    CHANNEL_OUT_ENDED,  /* the peer's half has ended, and shutdown(2) has passed it on */
+    CHANNEL_OUT_BROKEN, /* the program takes nothing any more: what comes is thrown away, and the
+                           channel is reset as soon as the peer has all that the program sent */
+};
+
+enum channel_state {
+    CHANNEL_DIALLING, /* the peer opened it; the local socket isn't connected yet */
+    CHANNEL_OPEN,     /* the local socket is connected */
+    CHANNEL_DEAD,     /* reset; the socket is closed, the session still knows the number */
+};
+
+struct pump_channel {
+    struct pump *pump;
+    uint32_t number;
+    struct pump_endpoint *endpoint;
+    enum channel_state state;
+    enum channel_in in;
+    enum channel_out out;
+    bool eof_due;   /* the peer's half has ended: shutdown(2) once all is written */
+    bool forgotten; /* by the session: to be freed */
+    bool touched;   /* stands in pump->touched */
+    bool full;      /* the local socket took less than there was */
+    int fd;         /* -1: none */
+    struct loop_fd *watch;
+    size_t read_size;  /* how much is read at once: follows what comes */
+    char *path;        /* while dialling: the local socket's */
+    uint64_t dial_end; /* while dialling: when to give up */
+    TAILQ_ENTRY(pump_channel) link, touch;
+    LIST_ENTRY(pump_channel) bucket;
+};
+
+TAILQ_HEAD(pump_channel_list, pump_channel);
+
+enum { PUMP_BUCKETS = 1024 }; /* numbers rise, so that the low bits spread well */
+
+/* The session's callbacks for channels. */
+void channel_opened(void *opaque, uint32_t number, const char *endpoint);
+size_t channel_data(void *opaque, uint32_t number, const uint8_t *data, size_t length);
+void channel_eof(void *opaque, uint32_t number);
+void channel_writable(void *opaque, uint32_t number);
+void channel_was_reset(void *opaque, uint32_t number, uint64_t code, const char *text);
+void channel_forgotten(void *opaque, uint32_t number);
+
+/* A new channel; FD -1: to be dialled.  FD is taken over only on success.  Returns NULL when memory
+ * is short. */
+struct pump_channel *channel_new(struct pump *pump, uint32_t number, const char *endpoint, int fd);
+void channel_free(struct pump_channel *channel);
+/* The local socket is connected; FD is taken over only on success.  Returns 0 or -ENOMEM. */
+int channel_attach(struct pump_channel *channel, int fd);
+/* Has channel_settle() called for it before the loop waits. */
+void channel_touch(struct pump_channel *channel);
+/* Does what callbacks could not do: the session may be called here.  May free the channel. */
+void channel_settle(struct pump_channel *channel);
+/* Resets the channel because of something on this side, and tells the user of the pump. */
+void channel_fail(struct pump_channel *channel, uint64_t code, const char *text);
+/* Closes the local socket; the channel is dead from now on. */
+void channel_close(struct pump_channel *channel);
+
+/* Returns NULL when memory is short. */
+struct pump_endpoint *endpoint_get(struct pump *pump, const char *name);
+
+/* ---- listening and dialling (pump_listen.c) --------------------------------------------------- */
+
+struct pump_listener {
+    struct pump *pump;
+    struct pump_endpoint *endpoint;
+    int fd;
+    int held; /* accepted, but the peer allows no more channels now; -1: none */
+    struct loop_fd *watch;
+    TAILQ_ENTRY(pump_listener) link;
+};
+
+void listener_free(struct pump_listener *listener);
+/* After a channel was forgotten: connections that were held may have one. */
+void listeners_resume(struct pump *pump);
+/* Connects the local socket of a channel that the peer opened. */
+void channel_dial(struct pump_channel *channel);
+/* Time for those that wait: for descriptors, or for a program to accept. */
+void listeners_tick(struct pump *pump, uint64_t now);
+
+/* ---- channel 0 (pump_call.c) ------------------------------------------------------------------ */
+
+/* A call from the peer: waits for the worker, runs there, comes back as a reply. */
+struct pump_job {
+    struct loop_work work; /* first: the loop gives it back */
+    struct pump *pump;
+    struct rpc_message call;
+    uint8_t *reply;
+    size_t reply_length;
+    TAILQ_ENTRY(pump_job) link;
+};
+
+/* pump_cancel_calls() on its way to the pump. */
+struct pump_cancel {
+    struct loop_work work; /* first: the loop gives it back */
+    struct pump *pump;
+    bool posted; /* under calls->lock */
+};
+
+struct pump_calls {
+    struct rpc_calls *table; /* ours that wait for answers */
+    uint32_t pending;        /* how many */
+    struct ring out;         /* encoded, waiting for room on channel 0 */
+    struct rpc_decoder decoder;
+    struct rpc_message incoming;
+    size_t incoming_used;
+    uint32_t jobs; /* calls of the peer's that have no answer yet */
+
+    pthread_t worker;     /* constant */
+    bool started;         /* constant */
+    pthread_mutex_t lock; /* a leaf, nothing is called under it; guards what follows */
+    pthread_cond_t wake;
+    TAILQ_HEAD(, pump_job) queue;
+    bool stopping;
+    struct pump_cancel cancel;
+};
+
+/* Returns 0 or a negative errno. */
+int calls_start(struct pump *pump);
+/* Takes what came on channel 0. */
+void calls_feed(struct pump *pump, const uint8_t *data, size_t length);
+/* Hands the session what it takes of what is to be said. */
+void calls_flush(struct pump *pump);
+/* The session has ended: pending calls fail, and those of the peer that wait are not run. */
+void calls_end(struct pump *pump);
+/* Waits for a handler that runs, and ends the worker.  Not on the pump's thread. */
+void calls_stop(struct pump *pump);
+void calls_release(struct pump *pump);
+
+/* ---- the pump --------------------------------------------------------------------------------- */
+
+enum pump_state {
+    PUMP_RUNNING, /* frames go both ways */
+    PUMP_CLOSING, /* this side wants the end: CLOSE is said, or waits for the last channel */
+    PUMP_ENDING,  /* the session is over; its last words are on their way out */
+    PUMP_ENDED,   /* the link is closed and ended() was told; the loop only serves callers */
+};
+
+struct pump {
+    char *name;                    /* constant */
+    struct pump_handlers handlers; /* constant */
+    uint64_t ping_timeout;         /* constant */
+    struct loop *loop;             /* constant */
+    pthread_t thread;              /* constant */
+
+    enum pump_state state;
+    struct tls *link; /* NULL in PUMP_ENDED */
+    struct loop_fd *link_watch;
+    bool link_mute; /* nothing can be sent any more */
+    bool link_more; /* bytes that were read from the socket wait in TLS */
+    struct mux_session *session;
+    bool session_over;   /* the session has called closed() */
+    const char *fault;   /* found during a callback: the session has to be closed with this text */
+    uint64_t fault_code; /* BS_CLOSE_* */
+    struct loop_timer *timer;
+    uint64_t state_deadline; /* when PUMP_CLOSING or PUMP_ENDING is cut short */
+    uint64_t close_code;
+    char *close_text;
+    bool close_said;
+    uint8_t *early;
+    size_t early_length;
+
+    struct pump_channel_list channels, touched;
+    LIST_HEAD(, pump_channel) buckets[PUMP_BUCKETS];
+    TAILQ_HEAD(, pump_endpoint) endpoints;
+    uint32_t endpoint_count;
+    TAILQ_HEAD(, pump_listener) listeners;
+    uint64_t accept_again; /* LOOP_NEVER, or when descriptors may be there again */
+    uint64_t dial_again;   /* LOOP_NEVER, or when programs may accept again */
+    uint32_t broken;       /* channels in CHANNEL_OUT_BROKEN */
+    uint64_t sent, received;
+
+    struct pump_calls calls;
+
+    uint8_t staging[BS_FRAME_MESSAGE_MAX]; /* one TLS record, in either direction */
+
+    bool why_known;
+    struct error why; /* of the end */
+
+    pthread_mutex_t lock; /* a leaf, nothing is called under it; guards what follows */
+    pthread_cond_t ended_changed;
+    bool ended;
+};
+
+/* The link can't be used any more; WHY has a sentence. */
+void pump_break(struct pump *pump, const struct error *why);
+/* For callbacks of the session, which may not call it: has it closed with CODE (BS_CLOSE_*) and
+ * TEXT (constant) afterwards. */
+void pump_fault(struct pump *pump, uint64_t code, const char *text);
+/* A thread that gets no signals: those are the main thread's.  Returns 0 or a negative errno. */
+int pump_thread_create(pthread_t *ret, void *(*run)(void *opaque), void *opaque);
+
+/* ---- the link (pump_link.c) ------------------------------------------------------------------- */
+
+enum { LINK_READ_BUDGET = 1024 * 1024 }; /* bytes per round */
+
+void link_ready(void *opaque, uint32_t events);
+/* Reads up to BUDGET bytes, or what there is. */
+void link_read(struct pump *pump, size_t budget);
+/* Sends what the session has to say, as far as the socket takes it and for one round. */
+void link_send(struct pump *pump);
+/* True when all that the session had to say has gone, or never will. */
+bool link_is_done(const struct pump *pump);
+/* Says what the loop is to wait for. */
+void link_want(struct pump *pump);
+
+#endif

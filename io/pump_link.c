@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * The pump and its link: TLS records in, TLS records out, one message buffer for both.
+ *
+ * A record is decrypted into the staging buffer and handed to the session, which writes its bytes
+ * to a local socket before the next record is decrypted: they are in the processor's cache all the
+ * way.  In the other direction the session puts messages for one record into the same buffer, the
+ * record is encrypted behind those before it, and the gathered records go out in one send(2).
+ *
+ * In each round of the loop the link is read and written up to a bound, so that local sockets and
+ * timers get their turns.  No more is gathered than the session asks for: a message that turns
+ * urgent later would have to wait behind it.
+ */
+#include "config.h"
+
+#include "io/pump_internal.h"
+
+#include <errno.h>
+
+void link_read(struct pump *pump, size_t budget)
+{
+    struct error err = ERROR_INIT;
+    size_t used = 0;
+
+    while (used < budget && !pump->session_over && !pump->fault) {
+        ssize_t n = tls_read(pump->link, pump->staging, sizeof pump->staging, &err);
+
+        if (n == -EAGAIN)
+            break;
+        if (n == 0)
+            error_set(&err, ECONNRESET, "%s closed the link without ending the session",
+                      tls_peer(pump->link));
+        if (n <= 0) {
+            pump_break(pump, &err);
+            return;
+        }
+        used += (size_t)n;
+        mux_session_receive(pump->session, pump->staging, (size_t)n, loop_now(pump->loop));
+    }
+    pump->link_more = !pump->session_over && tls_pending(pump->link);
+}
+
+void link_ready(void *opaque, uint32_t events)
+{
+    struct pump *pump = opaque;
+
+    if (events & ~(uint32_t)EPOLLOUT)
+        link_read(pump, LINK_READ_BUDGET);
+    /* What waits to be sent goes out before the loop waits. */
+}
+
+/* Sending has failed.  What the peer said before it closed tells more, and may be a CLOSE. */
+static void send_failed(struct pump *pump, const struct error *err)
+{
+    if (!pump->session_over)
+        link_read(pump, SIZE_MAX);
+    pump_break(pump, err);
+}
+
+/* Encrypts messages until GATHER bytes wait, or one of them must not.  Returns false when the
+ * session has nothing more to say. */
+static bool gather_records(struct pump *pump, size_t gather, struct error *err)
+{
+    bool urgent = false;
+
+    while (tls_unsent(pump->link) < gather && !urgent) {
+        size_t n = mux_session_send(pump->session, pump->staging, sizeof pump->staging,
+                                    loop_now(pump->loop), &urgent);
+
+        if (n == 0)
+            return false;
+        if (tls_write(pump->link, pump->staging, n, err) < 0)
+            return false;
+    }
+    return true;
+}
+
+void link_send(struct pump *pump)
+{
+    size_t gather, budget;
+    bool more = true;
+
+    if (!pump->link || pump->link_mute)
+        return;
+    gather = mux_session_gather(pump->session, loop_now(pump->loop));
+    for (budget = 2 * gather; more && budget > 0;) {
+        struct error err = ERROR_INIT;
+        size_t waiting;
+        int r;
+
+        more = gather_records(pump, gather, &err);
+        waiting = tls_unsent(pump->link);
+        r = err.code ? -err.code : tls_flush(pump->link, &err);
+        if (r == -EAGAIN)
+            return;
+        if (r < 0) {
+            send_failed(pump, &err);
+            return;
+        }
+        budget -= waiting < budget ? waiting : budget;
+    }
+}
+
+bool link_is_done(const struct pump *pump)
+{
+    return pump->link_mute ||
+           (tls_unsent(pump->link) == 0 && !mux_session_wants_send(pump->session));
+}
+
+void link_want(struct pump *pump)
+{
+    uint32_t events = pump->session_over ? 0 : EPOLLIN;
+
+    if (!link_is_done(pump))
+        events |= EPOLLOUT;
+    loop_fd_want(pump->link_watch, events);
+}
