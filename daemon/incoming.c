@@ -334,6 +334,7 @@ static void finish(struct incoming *in, struct bs_migrate_finish_ret *ret)
     struct error why = ERROR_INIT;
     struct qmp *qmp = domain_qmp(in->domain, &why);
     bool may_run = false;
+    uint64_t resumed;
     int r = qmp ? arrive(qmp, &why) : -why.code;
 
     if (r == 0)
@@ -342,10 +343,12 @@ static void finish(struct incoming *in, struct bs_migrate_finish_ret *ret)
         finish_failed(in, may_run, &why, ret);
         return;
     }
-    ret->owner = BS_OWNER_MINE;
+    resumed = loop_clock();
     if (domain_finish_incoming(in->domain, in->running, &why) < 0)
         log_error("migration %s (%s) in: %s", in->hex, domain_name(in->domain), why.text);
     remove_sockets(in);
+    ret->owner = BS_OWNER_MINE;
+    ret->resumed_us = (loop_clock() - resumed) / 1000;
 }
 
 /* The migration ID, if SESSION's peer prepared it in this session. */

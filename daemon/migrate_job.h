@@ -81,9 +81,10 @@ struct migrate_job {
     bool migrating; /* QEMU's migration was started, so it is to be cancelled */
     bool prepared;  /* Prepare was sent, so the destination may have something to undo */
     struct migration_info memory;
-    uint64_t downtime_from_completed; /* ns from the source's `completed` to the answer */
-    uint64_t next_report, measured;   /* loop_clock() */
-    uint64_t memory_rate;             /* bytes per second */
+    uint64_t completed_at;          /* loop_clock() */
+    uint64_t switched_us;           /* from the source's `completed` until the guest ran there */
+    uint64_t next_report, measured; /* loop_clock() */
+    uint64_t memory_rate;           /* bytes per second */
 
     pthread_mutex_t lock; /* what follows; a leaf */
     enum migrate_phase phase;

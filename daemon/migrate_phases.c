@@ -14,6 +14,7 @@
 
 #include "daemon/link.h"
 #include "daemon/migrate_job.h"
+#include "common/checked.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "io/net.h"
@@ -337,6 +338,7 @@ static int switch_over(struct migrate_job *job, struct error *err)
     r = migration_continue(job->qmp, &wait, err);
     if (r == 0)
         r = migration_wait(job->qmp, MIGRATION_COMPLETED, &job->memory, &wait, err);
+    job->completed_at = loop_clock();
     return r;
 }
 
@@ -368,14 +370,15 @@ static enum bs_owner finish(struct migrate_job *job, struct error *err)
 {
     struct bs_migrate_finish_args args;
     struct bs_migrate_finish_ret ret = {.reason = NULL};
-    uint64_t asked = loop_clock();
+    uint64_t answered;
     enum bs_owner owner;
 
     memcpy(args.id, job->id, sizeof args.id);
     if (pump_call(job->pump, BS_PROC_MIGRATE_FINISH, (xdrproc_t)xdr_bs_migrate_finish_args, &args,
                   (xdrproc_t)xdr_bs_migrate_finish_ret, &ret, FINISH_TIMEOUT_MS, err) < 0)
         return BS_OWNER_UNKNOWN;
-    job->downtime_from_completed = loop_clock() - asked;
+    answered = (loop_clock() - job->completed_at) / 1000;
+    job->switched_us = answered - min_u64(answered, ret.resumed_us);
     owner = (enum bs_owner)ret.owner;
     if (owner == BS_OWNER_NOT_MINE)
         error_set(err, EIO, "the destination could not take the guest over: %s", ret.reason);

@@ -160,14 +160,14 @@ void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
                                        .mode = (char *)"bistream",
                                        .disks.disks_val = disks,
                                        .error = (char *)(why->code ? why->text : "")};
-    uint64_t since_completed_ms = job->downtime_from_completed / LOOP_MS;
 
     memcpy(result.id, job->id, sizeof result.id);
     result.total_ms = (loop_clock() - job->started) / LOOP_MS;
     result.ram_bytes = job->memory.ram_transferred;
     if (outcome == BS_OUTCOME_COMPLETED) {
         result.error = (char *)"";
-        result.downtime_ms = job->was_running ? job->memory.downtime_ms + since_completed_ms : 0;
+        result.downtime_ms =
+            job->was_running ? job->memory.downtime_ms + job->switched_us / 1000 : 0;
     }
     for (size_t i = 0; i < job->mirror_count; i++)
         disks[result.disks.disks_len++] = (struct bs_disk_bytes){

@@ -18,6 +18,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { LOOK_AGAIN_MS = 5 }; /* where no event tells */
+
 static const char *const state_names[] = {
     [MIGRATION_NONE] = "none",           [MIGRATION_SETUP] = "setup",
     [MIGRATION_ACTIVE] = "active",       [MIGRATION_PRE_SWITCHOVER] = "pre-switchover",
@@ -282,7 +284,7 @@ int migration_resume_here(struct qmp *qmp, const struct qmp_wait *wait, struct e
     return r == 0 ? run_guest(qmp, wait, err) : r;
 }
 
-/* After "completed" the run state follows a little later. */
+/* After "completed" the run state follows a little later, and no event tells. */
 static int wait_postmigrate(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
 {
     uint64_t seen = qmp_bell(qmp);
@@ -291,8 +293,7 @@ static int wait_postmigrate(struct qmp *qmp, const struct qmp_wait *wait, struct
     bool running;
     int r;
 
-    look_again.tick_ms =
-        wait->tick_ms && wait->tick_ms < 10 ? wait->tick_ms : 10; /* no event tells */
+    look_again.tick_ms = LOOK_AGAIN_MS;
     for (;;) {
         r = guest_run_state(qmp, run_state, &running, wait, err);
         if (r != 0 || strcmp(run_state, "finish-migrate") != 0)
@@ -301,6 +302,14 @@ static int wait_postmigrate(struct qmp *qmp, const struct qmp_wait *wait, struct
         if (r != 0)
             return r;
     }
+}
+
+int migration_wait_postmigrate(struct qmp *qmp, struct migration_info *ret,
+                               const struct qmp_wait *wait, struct error *err)
+{
+    int r = wait_postmigrate(qmp, wait, err);
+
+    return r == 0 ? migration_query(qmp, ret, wait, err) : r;
 }
 
 int migration_resume_source(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)

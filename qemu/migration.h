@@ -52,7 +52,8 @@ struct migration_info {
     char error[256];                                    /* "" or QEMU's reason for "failed" */
     uint64_t ram_total, ram_transferred, ram_remaining; /* bytes */
     uint64_t dirty_rate;                                /* bytes per second */
-    uint64_t total_ms, downtime_ms;                     /* as QEMU measured; 0: not known yet */
+    uint64_t total_ms, downtime_ms;                     /* as QEMU measured; 0: not known yet, see
+                                                         * migration_wait_postmigrate() */
 };
 
 /* Sets what both sides need: events, late-block-activate, and at the source return-path and
@@ -78,6 +79,11 @@ int migration_query(struct qmp *qmp, struct migration_info *ret, const struct qm
  * in the log (launch_last_words()).  RET may be NULL; also set on an error. */
 int migration_wait(struct qmp *qmp, enum migration_state state, struct migration_info *ret,
                    const struct qmp_wait *wait, struct error *err);
+
+/* Source, after MIGRATION_COMPLETED: waits until QEMU has done with it; only then are RET's times
+ * final.  Nothing to spend downtime on: call it when the guest runs again. */
+int migration_wait_postmigrate(struct qmp *qmp, struct migration_info *ret,
+                               const struct qmp_wait *wait, struct error *err);
 
 /* From MIGRATION_PRE_SWITCHOVER on. */
 int migration_continue(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);

@@ -46,6 +46,7 @@ static void hang_up(struct qmp *qmp, const char *reason)
         qmp->handlers.closed(qmp->opaque);
 }
 
+/* Takes MESSAGE: no reference is ever shared between threads. */
 static void handle_reply(struct qmp *qmp, json_t *message)
 {
     json_int_t id = json_integer_value(json_object_get(message, "id"));
@@ -55,14 +56,16 @@ static void handle_reply(struct qmp *qmp, json_t *message)
     TAILQ_FOREACH(call, &qmp->calls, link)
     {
         if (call->id == id && !call->reply) {
-            call->reply = json_incref(message);
+            call->reply = message;
             pthread_cond_broadcast(&qmp->changed);
             break;
         }
     }
     pthread_mutex_unlock(&qmp->lock);
-    if (!call)
+    if (!call) {
         log_debug("QMP %s: a late reply was dropped", qmp->path);
+        json_decref(message);
+    }
 }
 
 static void handle_event(struct qmp *qmp, const json_t *message)
@@ -85,38 +88,45 @@ static void handle_event(struct qmp *qmp, const json_t *message)
     qmp_wake(qmp); /* after the handler, so that whoever looks sees what it noted */
 }
 
+/* Takes MESSAGE; a second greeting changes nothing. */
 static void handle_greeting(struct qmp *qmp, json_t *message)
 {
     pthread_mutex_lock(&qmp->lock);
-    if (!qmp->greeting) { /* a second one changes nothing */
-        qmp->greeting = json_incref(message);
+    if (!qmp->greeting) {
+        qmp->greeting = take_ptr(message);
         pthread_cond_broadcast(&qmp->changed);
     }
     pthread_mutex_unlock(&qmp->lock);
+    json_decref(message);
 }
 
+/* Takes MESSAGE. */
 static int handle_message(struct qmp *qmp, json_t *message)
 {
-    if (json_is_string(json_object_get(message, "event")))
-        handle_event(qmp, message);
-    else if (json_object_get(message, "return") || json_object_get(message, "error"))
+    if (json_object_get(message, "return") || json_object_get(message, "error")) {
         handle_reply(qmp, message);
-    else if (json_object_get(message, "QMP"))
+        return 0;
+    }
+    if (json_object_get(message, "QMP")) {
         handle_greeting(qmp, message);
-    else
-        return -EPROTO;
-    return 0;
+        return 0;
+    }
+    if (json_is_string(json_object_get(message, "event"))) {
+        handle_event(qmp, message);
+        json_decref(message);
+        return 0;
+    }
+    json_decref(message);
+    return -EPROTO;
 }
 
-/* Handles what came in.  Returns false when the connection is over. */
-static bool handle_input(struct qmp *qmp)
+static void handle_input(struct qmp *qmp)
 {
     json_t *message;
     int r;
 
     while ((r = qmp_input_next(&qmp->input, &message)) > 0) {
         r = handle_message(qmp, message);
-        json_decref(message);
         if (r < 0)
             break;
     }
@@ -124,7 +134,6 @@ static bool handle_input(struct qmp *qmp)
         log_warning("QMP %s: what came is no QMP, hanging up", qmp->path);
         hang_up(qmp, "it sent something that is no QMP");
     }
-    return r == 0;
 }
 
 /* One read per round: other QEMUs get their turn. */

@@ -96,7 +96,7 @@ const struct golden golden_messages[] = {
          TEXT("{\"name\": \"web\"}"), {{2, cookie_disks}, 1}),
     REPLY(MIGRATE_PREPARE, bs_migrate_prepare_ret, {TEXT("migration"), {2, endpoints}}),
     CALL(MIGRATE_FINISH, bs_migrate_finish_args, ID),
-    REPLY(MIGRATE_FINISH, bs_migrate_finish_ret, BS_OWNER_LOST, TEXT("QEMU died")),
+    REPLY(MIGRATE_FINISH, bs_migrate_finish_ret, BS_OWNER_LOST, TEXT("QEMU died"), 5678),
     CALL(MIGRATE_SETTLE, bs_migrate_settle_args, ID, BS_SETTLE_THEIRS),
     BARE_REPLY(MIGRATE_SETTLE),
 
