@@ -7,22 +7,11 @@
 #include "config.h"
 
 #include "tests/unit/failmalloc.h"
+#include "tests/unit/unit.h"
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <stdint.h>
 #include <stdlib.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define OWN_MALLOC 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define OWN_MALLOC 0
-#endif
-#endif
-#ifndef OWN_MALLOC
-#define OWN_MALLOC 1
-#endif
 
 static _Thread_local bool armed, failed;
 static _Thread_local size_t left, bytes;
@@ -30,7 +19,12 @@ static _Thread_local long live;
 
 bool failmalloc_works(void)
 {
-    return OWN_MALLOC;
+    void *volatile block;
+
+    failmalloc_arm(0);
+    block = malloc(1);
+    free(block);
+    return failmalloc_disarm();
 }
 
 void failmalloc_arm(size_t n)
@@ -56,7 +50,7 @@ size_t failmalloc_bytes(void)
     return bytes;
 }
 
-#if OWN_MALLOC
+#if !UNDER_SANITIZER
 
 static bool fails(size_t size)
 {

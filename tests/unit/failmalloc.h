@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* False under the sanitizers, which have a malloc() of their own: skip() then. */
+/* False under the sanitizers and valgrind, which have a malloc() of their own: skip() then. */
 bool failmalloc_works(void);
 
 /* Lets N allocations of this thread succeed, fails the next one, and lets all that follow succeed.

@@ -313,8 +313,9 @@ static void test_results_that_do_not_encode(void **state)
     struct server server = {.no_results = true};
 
     (void)state;
-    assert_refused(RPC_CALLER_LINK, &server, &call, EPROTO,
-                   "the results of INFO can't be encoded, which is a bug of this bistreamd");
+    if (!UNDER_SANITIZER) /* which look at a string before XDR does */
+        assert_refused(RPC_CALLER_LINK, &server, &call, EPROTO,
+                       "the results of INFO can't be encoded, which is a bug of this bistreamd");
     call = call_of(3, NULL, 0);
     assert_refused(RPC_CALLER_LOCAL, &server, &call, EREMOTEIO,
                    "the results of TOO_MUCH are longer than a message may be (1048576 bytes)");
