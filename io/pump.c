@@ -125,7 +125,7 @@ static void close_sockets(struct pump *pump, const struct pump_endpoint *endpoin
     for (listener = TAILQ_FIRST(&pump->listeners); listener; listener = next) {
         next = TAILQ_NEXT(listener, link);
         if (!endpoint || listener->endpoint == endpoint)
-            listener_free(listener);
+            pump_listener_free(listener);
     }
 }
 
@@ -152,7 +152,7 @@ static void begin_close(struct pump *pump, uint64_t code, const char *text, uint
     if (code != BS_CLOSE_DONE)
         close_sockets(pump, NULL);
     while ((listener = TAILQ_FIRST(&pump->listeners)))
-        listener_free(listener);
+        pump_listener_free(listener);
     try_close(pump);
 }
 

@@ -109,7 +109,7 @@ struct pump_listener {
     TAILQ_ENTRY(pump_listener) link;
 };
 
-void listener_free(struct pump_listener *listener);
+void pump_listener_free(struct pump_listener *listener);
 /* After a channel was forgotten: connections that were held may have one. */
 void listeners_resume(struct pump *pump);
 /* Connects the local socket of a channel that the peer opened. */

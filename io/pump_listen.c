@@ -184,7 +184,7 @@ int pump_listen(struct pump *pump, int listener, const char *endpoint, struct er
     return r;
 }
 
-void listener_free(struct pump_listener *listener)
+void pump_listener_free(struct pump_listener *listener)
 {
     loop_fd_remove(listener->watch);
     close(listener->fd);
