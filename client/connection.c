@@ -13,6 +13,7 @@
 #include "client/uri.h"
 #include "common/cleanup.h"
 #include "rpc/error.h"
+#include "rpc/inbox.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -36,46 +37,12 @@ struct connection {
     uint32_t serial; /* of the last call */
     STAILQ_HEAD(, event) events;
 
-    struct rpc_decoder decoder;
-    struct rpc_message message; /* being received */
-    size_t received;            /* of its payload */
-    bool complete;
-
+    struct rpc_inbox inbox;
     uint8_t input[INPUT_SIZE];
     size_t start, end; /* what of it is not decoded yet */
 };
 
 /* ---- opening -------------------------------------------------------------------------------- */
-
-static int begin_message(void *opaque, const struct bs_header *header, size_t length)
-{
-    struct connection *connection = opaque;
-
-    connection->message.header = *header;
-    connection->message.length = length;
-    connection->message.payload = malloc(length ? length : 1);
-    connection->received = 0;
-    return connection->message.payload ? 0 : -ENOMEM;
-}
-
-static int message_payload(void *opaque, const uint8_t *data, size_t length)
-{
-    struct connection *connection = opaque;
-
-    memcpy(connection->message.payload + connection->received, data, length);
-    connection->received += length;
-    return 0;
-}
-
-static int end_message(void *opaque)
-{
-    struct connection *connection = opaque;
-
-    connection->complete = true;
-    return 0;
-}
-
-static const struct rpc_decoder_callbacks callbacks = {begin_message, message_payload, end_message};
 
 static const char *advice(int code)
 {
@@ -113,9 +80,6 @@ struct connection *connection_open(const char *uri, struct error *err)
         return NULL;
     }
     connection->fd = -1;
-    connection->decoder.callbacks = &callbacks;
-    connection->decoder.opaque = connection;
-    connection->decoder.stop_after_message = true;
     STAILQ_INIT(&connection->events);
     if (uri_control_socket(uri, connection->path, err) < 0 || dial(connection, err) < 0) {
         connection_free(connection);
@@ -135,7 +99,7 @@ void connection_free(struct connection *connection)
         rpc_message_clear(&event->message);
         free(event);
     }
-    rpc_message_clear(&connection->message);
+    rpc_inbox_clear(&connection->inbox);
     if (connection->fd >= 0)
         close(connection->fd);
     free(connection);
@@ -171,22 +135,18 @@ static int broken(struct connection *connection, int code, struct error *err)
     }
 }
 
-static int send_message(struct connection *connection, const struct bs_header *header,
-                        xdrproc_t proc, const void *payload, struct error *err)
+static int send_bytes(struct connection *connection, const uint8_t *data, size_t length,
+                      struct error *err)
 {
-    CLEANUP_FREE uint8_t *data = NULL;
-    size_t length, sent = 0;
-    int result = rpc_message_encode(header, proc, payload, &data, &length);
-
-    if (result < 0)
-        return error_set_errno(err, -result, "can't encode the call to bistreamd");
-    while (sent < length) {
-        ssize_t n = send(connection->fd, data + sent, length - sent, MSG_NOSIGNAL);
+    while (length > 0) {
+        ssize_t n = send(connection->fd, data, length, MSG_NOSIGNAL);
 
         if (n < 0 && errno != EINTR)
             return broken(connection, errno, err);
-        if (n > 0)
-            sent += (size_t)n;
+        if (n > 0) {
+            data += n;
+            length -= (size_t)n;
+        }
     }
     return 0;
 }
@@ -204,25 +164,21 @@ static int wait_readable(struct connection *connection, const sigset_t *mask, in
     return ready == 0 ? -ETIMEDOUT : 0;
 }
 
-/* Receives one message.  Returns as connection_next_event(). */
+/* Receives one message into the inbox.  Returns as connection_next_event(). */
 static int receive(struct connection *connection, const sigset_t *mask, int timeout_ms,
-                   struct rpc_message *ret, struct error *err)
+                   struct error *err)
 {
     for (;;) {
         size_t used;
         ssize_t n;
-        int result = rpc_decoder_feed(&connection->decoder, connection->input + connection->start,
-                                      connection->end - connection->start, &used);
+        int result = rpc_inbox_feed(&connection->inbox, connection->input + connection->start,
+                                    connection->end - connection->start, &used);
 
         if (result < 0)
             return broken(connection, -result, err);
         connection->start += used;
-        if (connection->complete) {
-            connection->complete = false;
-            *ret = connection->message;
-            memset(&connection->message, 0, sizeof connection->message);
+        if (result > 0)
             return 0;
-        }
         result = wait_readable(connection, mask, timeout_ms, err);
         if (result < 0)
             return result;
@@ -234,59 +190,51 @@ static int receive(struct connection *connection, const sigset_t *mask, int time
     }
 }
 
-static bool is_keepalive(const struct bs_header *header)
-{
-    return header->prog == BS_KEEPALIVE_PROGRAM && header->vers == BS_KEEPALIVE_VERSION &&
-           header->type == BS_EVENT;
-}
-
-static int answer_keepalive(struct connection *connection, const struct bs_header *ping,
-                            struct error *err)
-{
-    struct bs_header pong = *ping;
-
-    if (ping->procedure != BS_KEEPALIVE_PING)
-        return 0;
-    pong.procedure = BS_KEEPALIVE_PONG;
-    return send_message(connection, &pong, NULL, NULL, err);
-}
-
-/* The next message that isn't keepalive, and of our program. */
+/* Receives until there is a reply or an event of our program, in the inbox until the next one. */
 static int receive_ours(struct connection *connection, const sigset_t *mask, int timeout_ms,
-                        struct rpc_message *ret, struct error *err)
+                        struct error *err)
 {
+    const struct rpc_message *message = &connection->inbox.message;
+
     for (;;) {
-        int result = receive(connection, mask, timeout_ms, ret, err);
+        CLEANUP_FREE uint8_t *pong = NULL;
+        size_t length;
+        int result = receive(connection, mask, timeout_ms, err);
 
         if (result < 0)
             return result;
-        if (is_keepalive(&ret->header)) {
-            result = answer_keepalive(connection, &ret->header, err);
-        } else if (ret->header.prog == BS_PROGRAM &&
-                   (ret->header.type == BS_REPLY || ret->header.type == BS_EVENT)) {
+        if (rpc_inbox_is_keepalive(message, &pong, &length)) {
+            result = pong ? send_bytes(connection, pong, length, err) : 0;
+            if (result < 0)
+                return result;
+        } else if (message->header.prog == BS_PROGRAM &&
+                   (message->header.type == BS_REPLY || message->header.type == BS_EVENT)) {
             return 0;
         } else {
-            result = broken(connection, EPROTO, err);
+            return broken(connection, EPROTO, err);
         }
-        rpc_message_clear(ret);
-        if (result < 0)
-            return result;
     }
 }
 
 /* ---- calls and events ----------------------------------------------------------------------- */
 
-/* Keeps MESSAGE, which is taken over, for connection_next_event(). */
-static int queue_event(struct connection *connection, struct rpc_message *message,
-                       struct error *err)
+/* Takes the message out of the inbox. */
+static struct rpc_message take_message(struct connection *connection)
+{
+    struct rpc_message message = connection->inbox.message;
+
+    memset(&connection->inbox.message, 0, sizeof connection->inbox.message);
+    return message;
+}
+
+/* Keeps the event in the inbox for connection_next_event(). */
+static int queue_event(struct connection *connection, struct error *err)
 {
     struct event *event = malloc(sizeof *event);
 
-    if (!event) {
-        rpc_message_clear(message);
+    if (!event)
         return broken(connection, ENOMEM, err);
-    }
-    event->message = *message;
+    event->message = take_message(connection);
     STAILQ_INSERT_TAIL(&connection->events, event, link);
     return 0;
 }
@@ -310,31 +258,39 @@ static int take_reply(struct connection *connection, const struct rpc_message *r
     return result;
 }
 
-int connection_call(struct connection *connection, int procedure, xdrproc_t args_proc,
-                    const void *args, xdrproc_t ret_proc, void *ret, struct error *err)
+static int send_call(struct connection *connection, int procedure, xdrproc_t proc, const void *args,
+                     struct error *err)
 {
     struct bs_header header = {.prog = BS_PROGRAM,
                                .vers = BS_VERSION,
                                .procedure = procedure,
                                .type = BS_CALL,
                                .serial = ++connection->serial};
-    struct rpc_message message;
-    int result = send_message(connection, &header, args_proc, args, err);
+    CLEANUP_FREE uint8_t *data = NULL;
+    size_t length;
+    int result = rpc_message_encode(&header, proc, args, &data, &length);
 
-    while (result == 0) {
-        result = receive_ours(connection, NULL, -1, &message, err);
-        if (result == -EINTR) {
-            result = 0;
-        } else if (result == 0 && message.header.type == BS_EVENT) {
-            result = queue_event(connection, &message, err);
-        } else if (result == 0) {
-            if (message.header.serial == header.serial)
-                result = take_reply(connection, &message, ret_proc, ret, err);
-            else
-                result = broken(connection, EPROTO, err);
-            rpc_message_clear(&message);
-            return result;
-        }
+    if (result < 0)
+        return error_set_errno(err, -result, "can't encode the call to bistreamd");
+    return send_bytes(connection, data, length, err);
+}
+
+int connection_call(struct connection *connection, int procedure, xdrproc_t args_proc,
+                    const void *args, xdrproc_t ret_proc, void *ret, struct error *err)
+{
+    const struct rpc_message *message = &connection->inbox.message;
+    int result = send_call(connection, procedure, args_proc, args, err);
+
+    while (result == 0 || result == -EINTR) {
+        result = receive_ours(connection, NULL, -1, err);
+        if (result < 0)
+            continue;
+        if (message->header.type == BS_EVENT)
+            result = queue_event(connection, err);
+        else if (message->header.serial == connection->serial)
+            return take_reply(connection, message, ret_proc, ret, err);
+        else
+            result = broken(connection, EPROTO, err);
     }
     return result;
 }
@@ -351,10 +307,11 @@ int connection_next_event(struct connection *connection, const sigset_t *mask, i
         free(event);
         return 0;
     }
-    result = receive_ours(connection, mask, timeout_ms, ret, err);
-    if (result == 0 && ret->header.type != BS_EVENT) {
-        rpc_message_clear(ret);
+    result = receive_ours(connection, mask, timeout_ms, err);
+    if (result < 0)
+        return result;
+    if (connection->inbox.message.header.type != BS_EVENT)
         return broken(connection, EPROTO, err);
-    }
-    return result;
+    *ret = take_message(connection);
+    return 0;
 }

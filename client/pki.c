@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * bistream pki: reads the command line of its three actions (pki_make.c, pki_check.c).  None of
- * them talks to the daemon.
+ * bistream pki: reads the command line of its three actions (pki_make.c, pki_check.c,
+ * pki_peer.c).  None of them talks to this host's daemon.
  */
 #include "config.h"
 
@@ -82,6 +82,19 @@ static bool parse(struct client *client, const struct command *command, int argc
     }
 }
 
+static enum command_exit check(const struct client *client, const struct command *command,
+                               const struct pki_options *options, const char *destination)
+{
+    struct net_address address;
+    struct error err = ERROR_INIT;
+
+    if (!destination)
+        return pki_check_files(client, options);
+    if (net_parse_uri(destination, &address, &err) < 0)
+        return command_usage(command, "%s", err.text);
+    return pki_check_peer(client, options, &address);
+}
+
 static enum command_exit run(struct client *client, const struct command *command, int argc,
                              char **argv)
 {
@@ -104,21 +117,22 @@ static enum command_exit run(struct client *client, const struct command *comman
             return command_usage(command, "pki host wants the NAME that peers call this host by");
         return pki_make_host(client, &options, argv[0]);
     }
-    if (strcmp(action, "check") == 0 && argc == 0)
-        return pki_check_files(client, &options);
+    if (strcmp(action, "check") == 0)
+        return check(client, command, &options, argc ? argv[0] : NULL);
     return command_usage(command, "there is no 'pki %s'", action);
 }
 
 const struct command command_pki = {
     .name = "pki",
-    .synopsis = "ca | host NAME | check",
+    .synopsis = "ca | host NAME | check [DEST]",
     .summary = "make a CA and certificates for hosts, check them",
     .help = "  ca      makes a CA: DIR/cacert.pem for every host, and DIR/cakey.pem, which stays\n"
             "          secret and on this machine\n"
             "  host    makes hostcert.pem and hostkey.pem for the host NAME (a DNS name or an IP\n"
             "          address, as peers write it in bistream://NAME), and puts cacert.pem beside\n"
             "          them: the folder is all that /etc/pki/bistream on that host needs\n"
-            "  check   checks this host's files\n"
+            "  check   checks this host's files; with DEST (bistream://HOST[:PORT]), whether the\n"
+            "          bistreamd there and this host accept each other's certificates\n"
             "\n"
             "      --pki-dir=DIR   where the files are (default: " PKI_DEFAULT_DIR ")\n"
             "      --days=N        ca, host: how long the certificate is valid (default: 3650 for\n"

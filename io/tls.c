@@ -282,6 +282,16 @@ const char *tls_peer_subject(const struct tls *tls)
     return tls->subject;
 }
 
+time_t tls_peer_expires(const struct tls *tls)
+{
+    const X509 *certificate = SSL_get0_peer_certificate(tls->ssl);
+    struct tm when;
+
+    if (!certificate || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &when) != 1)
+        return 0;
+    return timegm(&when);
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 ssize_t tls_write(struct tls *tls, const void *data, size_t length, struct error *err)

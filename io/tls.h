@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 struct tls_context;
 struct tls;
@@ -48,6 +49,8 @@ int tls_handshake(struct tls *tls, struct error *err);
 const char *const *tls_peer_names(const struct tls *tls);
 /* Subject in one line (RFC 2253), belongs to TLS. */
 const char *tls_peer_subject(const struct tls *tls);
+/* When the peer's certificate ends; 0 when it can't be told. */
+time_t tls_peer_expires(const struct tls *tls);
 
 /* Decrypted bytes into BUFFER.  Returns their number; 0 at the peer's close_notify; -EAGAIN;
  * another negative errno with ERR. */

@@ -219,6 +219,7 @@ static void tells_the_peers_names(void **state)
     assert_null(names[5]);
     assert_string_equal(tls_peer_subject(client.tls), "CN=a.example.org");
     assert_string_equal(tls_peer_subject(server.tls), "CN=host");
+    assert_in_range(tls_peer_expires(client.tls), time(NULL) + 1, time(NULL) + 366 * 86400);
     free_ends(&client, &server);
 }
 
