@@ -84,16 +84,27 @@ static int wait_for(pid_t pid, const char *name, unsigned timeout_ms, int *ret_s
     return ended ? 0 : error_set(err, ETIMEDOUT, "%s took too long and was ended", name);
 }
 
+/* What it has to say may take several lines, and we say one sentence. */
+static void join_lines(char *text)
+{
+    size_t length = strlen(text);
+
+    while (length > 0 && text[length - 1] == '\n')
+        text[--length] = '\0';
+    for (; *text; text++) {
+        if (*text == '\n')
+            *text = ' ';
+    }
+}
+
 static int failed(const char *name, int errors, struct error *err)
 {
     CLEANUP_FREE char *words = read_all(errors);
-    char *end = words ? words + strlen(words) : NULL, *line;
 
-    while (end > words && end[-1] == '\n')
-        *--end = '\0';
-    line = words ? strrchr(words, '\n') : NULL;
-    line = line ? line + 1 : words;
-    return error_set(err, EIO, "%s failed: %s", name, line && *line ? line : "it gave no reason");
+    if (words)
+        join_lines(words);
+    return error_set(err, EIO, "%s failed: %s", name,
+                     words && *words ? words : "it gave no reason");
 }
 
 int child_run(char *const argv[], unsigned timeout_ms, char **ret_output, struct error *err)

@@ -11,7 +11,7 @@
 /* Runs ARGV (looked for in PATH) without input, and waits; after TIMEOUT_MS it is killed.
  * RET_OUTPUT, which may be NULL, gets what it wrote to stdout, NUL-terminated, for free().
  * Returns 0 when it ended with status 0, or a negative errno with ERR set: ENOENT when it can't be
- * found, ETIMEDOUT, or EIO with the last line it wrote to stderr. */
+ * found, ETIMEDOUT, or EIO with what it wrote to stderr. */
 int child_run(char *const argv[], unsigned timeout_ms, char **ret_output, struct error *err);
 
 #endif
