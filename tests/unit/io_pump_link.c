@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * The pump and its link: a peer that vanishes, is silent, talks garbage or breaks a rule.  The far
+ * end is played by the test.
+ */
+#include "config.h"
+
+#include "common/cleanup.h"
+#include "common/loop.h"
+#include "io/tls_internal.h"
+#include "rpc/message.h"
+#include "tests/unit/pump_pair.h"
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { SERIAL = 7, PATIENCE_MS = 20000 };
+
+static void send_bytes(struct pair *pair, const void *data, size_t length)
+{
+    struct error err = ERROR_INIT;
+
+    if (tls_send_wait(pair->far.link, data, length, PATIENCE_MS, -1, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static void send_frame(struct pair *pair, const struct bs_frame *frame, const void *data,
+                       size_t length)
+{
+    uint8_t message[BS_FRAME_MESSAGE_MAX];
+
+    rpc_frame_encode(message, SERIAL, frame, length);
+    if (length > 0)
+        memcpy(message + RPC_FRAME_OVERHEAD, data, length);
+    send_bytes(pair, message, RPC_FRAME_OVERHEAD + length);
+}
+
+/* Reads the link to its end.  Returns the code of the CLOSE that comes, with its TEXT. */
+static uint64_t read_close(struct pair *pair, char text[256])
+{
+    uint8_t message[BS_FRAME_MESSAGE_MAX];
+    struct error err = ERROR_INIT;
+    struct bs_frame frame = {.type = 0};
+    ssize_t n;
+
+    while ((n = tls_receive_wait(pair->far.link, message, sizeof message, PATIENCE_MS, -1, &err)) >
+           0) {
+        /* Messages are never split over records here, and a CLOSE is the last of its record. */
+        size_t at = 0, length;
+
+        for (; at < (size_t)n; at += length) {
+            length = (size_t)message[at + 2] << 8 | message[at + 3];
+            rpc_frame_decode(message + at + BS_LENGTH_SIZE + BS_HEADER_SIZE, &frame);
+            if (frame.type == BS_FRAME_CLOSE) {
+                snprintf(text, 256, "%.*s", (int)(length - RPC_FRAME_OVERHEAD),
+                         (const char *)message + at + RPC_FRAME_OVERHEAD);
+                return frame.limit;
+            }
+        }
+    }
+    fail_msg("no CLOSE came: %s", err.text);
+    return 0;
+}
+
+static void expect_end(struct pair *pair, int code, const char *sentence)
+{
+    side_wait_ended(&pair->near);
+    assert_int_equal(pair->near.why.code, code);
+    if (!strstr(pair->near.why.text, sentence))
+        fail_msg("'%s' lacks '%s'", pair->near.why.text, sentence);
+}
+
+/* A local program with a channel, which must be closed when the session ends. */
+static int join(struct pair *pair)
+{
+    pair_listen(pair, "a");
+    return pair_connect(pair, "a");
+}
+
+static void a_vanished_peer_ends_the_session(void **state)
+{
+    struct pair pair;
+    int near;
+
+    (void)state;
+    pair_start(&pair, NULL, NULL, false);
+    near = join(&pair);
+    shutdown(tls_fd(pair.far.link), SHUT_RDWR);
+    expect_end(&pair, ECONNRESET, "localhost closed the connection without a word");
+    read_end(near);
+    close(near);
+    pair_stop(&pair);
+
+    pair_start(&pair, NULL, NULL, false);
+    tls_free(take_ptr(pair.far.link)); /* with close_notify, but without CLOSE */
+    expect_end(&pair, ECONNRESET, "localhost closed the link without ending the session");
+    pair_stop(&pair);
+}
+
+static void a_vanished_peer_is_noticed_while_sending(void **state)
+{
+    const struct linger hard = {.l_onoff = 1};
+    static uint8_t data[1 << 20];
+    struct pair pair;
+    int near;
+
+    (void)state;
+    pair_start(&pair, NULL, NULL, false);
+    near = join(&pair);
+    write_all(near, data, 16384);
+    setsockopt(tls_fd(pair.far.link), SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    tls_free(take_ptr(pair.far.link));
+    side_wait_ended(&pair.near);
+    assert_int_equal(pair.near.why.code, ECONNRESET);
+    read_end(near);
+    close(near);
+    pair_stop(&pair);
+}
+
+static void garbage_ends_the_session_by_name(void **state)
+{
+    struct pair pair;
+    char text[256];
+
+    (void)state;
+    pair_start(&pair, NULL, NULL, false);
+    send_bytes(&pair, "\xff\xff\xff\xff this is no message at all, and a long one", 48);
+    assert_int_equal(read_close(&pair, text), BS_CLOSE_PROTOCOL);
+    expect_end(&pair, EPROTO, text);
+    pair_stop(&pair);
+
+    pair_start(&pair, NULL, NULL, false);
+    send(tls_fd(pair.far.link), "this is not even TLS, whatever it is", 36, 0);
+    expect_end(&pair, EPROTO, "TLS with localhost failed: ");
+    pair_stop(&pair);
+}
+
+static void garbage_on_channel_0_ends_the_session_by_name(void **state)
+{
+    static const uint8_t no_message[] = {0, 0, 0, 2, 0, 0, 0, 0};
+    const struct bs_frame data = {.type = BS_FRAME_DATA};
+    struct pair pair;
+    char text[256];
+
+    (void)state;
+    pair_start(&pair, NULL, NULL, false);
+    send_frame(&pair, &data, no_message, sizeof no_message);
+    assert_int_equal(read_close(&pair, text), BS_CLOSE_PROTOCOL);
+    assert_string_equal(text, "what came on channel 0 is no message");
+    send_frame(&pair, &(struct bs_frame){.type = BS_FRAME_CLOSE, .limit = BS_CLOSE_PROTOCOL}, "",
+               0);
+    expect_end(&pair, EPROTO, text);
+    pair_stop(&pair);
+}
+
+static void an_answer_to_no_call_ends_the_session(void **state)
+{
+    const struct bs_header reply = {
+        .prog = BS_PROGRAM, .vers = BS_VERSION, .procedure = 11, .type = BS_REPLY, .serial = 5};
+    const struct bs_frame data = {.type = BS_FRAME_DATA};
+    struct pair pair;
+    uint8_t *message;
+    size_t length;
+    char text[256];
+
+    (void)state;
+    assert_int_equal(rpc_message_encode(&reply, NULL, NULL, &message, &length), 0);
+    pair_start(&pair, NULL, NULL, false);
+    send_frame(&pair, &data, message, length);
+    free(message);
+    assert_int_equal(read_close(&pair, text), BS_CLOSE_PROTOCOL);
+    assert_string_equal(text, "an answer came to a call that was never made");
+    /* A peer that doesn't answer the CLOSE is not waited for. */
+    expect_end(&pair, EPROTO, text);
+    pair_stop(&pair);
+}
+
+static void a_silent_peer_ends_the_session(void **state)
+{
+    struct pump_config config = PAIR_DEFAULTS;
+    uint64_t begin = loop_clock();
+    struct pair pair;
+
+    (void)state;
+    config.ping_interval = 50 * LOOP_MS;
+    config.ping_timeout = 200 * LOOP_MS;
+    pair_start(&pair, &config, NULL, false);
+    expect_end(&pair, ETIMEDOUT, "nothing came from localhost for 200 ms");
+    assert_in_range(loop_clock() - begin, 200 * LOOP_MS, 10 * LOOP_SECOND);
+    pair_stop(&pair);
+}
+
+/* Two live pumps keep each other awake for longer than the time-out. */
+static void pings_keep_an_idle_session(void **state)
+{
+    struct pump_config config = PAIR_DEFAULTS;
+    struct pump_stats stats;
+    struct pair pair;
+
+    (void)state;
+    config.ping_interval = 50 * LOOP_MS;
+    config.ping_timeout = 500 * LOOP_MS;
+    pair_start(&pair, &config, NULL, true);
+    usleep(1200 * 1000);
+    assert_int_equal(pair.near.ended + pair.far.ended, 0);
+    pump_get_stats(pair.near.pump, NULL, &stats);
+    assert_in_range(stats.round_trip, 1, LOOP_SECOND);
+    pair_stop(&pair);
+}
+
+/* What was read behind the OPEN message belongs to the session. */
+static void begins_with_what_was_read_before(void **state)
+{
+    static uint8_t early[BS_FRAME_MESSAGE_MAX];
+    struct pump_config config = PAIR_DEFAULTS;
+    struct error err = ERROR_INIT;
+    struct pump_handlers handlers = {.opaque = NULL};
+    struct pair pair;
+    struct tls *link;
+    char text[256];
+    ssize_t n;
+    int near;
+
+    (void)state;
+    pair_start(&pair, NULL, NULL, false);
+    near = join(&pair);
+    n = 0;
+    while (n < 2 * RPC_FRAME_OVERHEAD) { /* a PING and an OPEN */
+        ssize_t more = tls_receive_wait(pair.far.link, early + n, sizeof early - (size_t)n,
+                                        PATIENCE_MS, -1, &err);
+
+        assert_true(more > 0);
+        n += more;
+    }
+    config.early = early;
+    config.early_length = (size_t)n;
+    link = take_ptr(pair.far.link);
+    pair.far.pump = pump_start(link, &config, &handlers, &err);
+    assert_non_null(pair.far.pump);
+    read_end(near); /* the OPEN was understood: there is no such endpoint */
+    side_wait_resets(&pair.near, 1);
+    snprintf(text, sizeof text, "%s", pair.near.reset_text);
+    assert_string_equal(text, "there is no endpoint a");
+    close(near);
+    pair.far.ended = 1; /* nobody asked to be told */
+    pair_stop(&pair);
+}
+
+/* A key update that the peer asks for is answered, though the pump has nothing to say itself. */
+static void answers_a_key_update(void **state)
+{
+    struct pair pair;
+    struct error err = ERROR_INIT;
+    uint8_t buffer[BS_FRAME_MESSAGE_MAX];
+    const struct bs_frame ping = {.type = BS_FRAME_PING, .offset = 77};
+    bool answered = false;
+
+    (void)state;
+    pair_start(&pair, NULL, NULL, false);
+    assert_int_equal(SSL_key_update(pair.far.link->ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+    send_frame(&pair, &ping, "", 0);
+    while (!answered) {
+        ssize_t n = tls_receive_wait(pair.far.link, buffer, sizeof buffer, PATIENCE_MS, -1, &err);
+        struct bs_frame frame;
+
+        if (n < 0)
+            fail_msg("%s", err.text);
+        rpc_frame_decode(buffer + BS_LENGTH_SIZE + BS_HEADER_SIZE, &frame);
+        answered = frame.type == BS_FRAME_PONG && frame.offset == 77;
+    }
+    pair_stop(&pair);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_vanished_peer_ends_the_session),
+        cmocka_unit_test(a_vanished_peer_is_noticed_while_sending),
+        cmocka_unit_test(garbage_ends_the_session_by_name),
+        cmocka_unit_test(garbage_on_channel_0_ends_the_session_by_name),
+        cmocka_unit_test(an_answer_to_no_call_ends_the_session),
+        cmocka_unit_test(a_silent_peer_ends_the_session),
+        cmocka_unit_test(pings_keep_an_idle_session),
+        cmocka_unit_test(begins_with_what_was_read_before),
+        cmocka_unit_test(answers_a_key_update),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
