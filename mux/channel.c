@@ -226,9 +226,6 @@ void mux_channel_drop(struct mux_channel *channel)
     mux_credit_charge_send(channel);
     mux_credit_charge_receive(channel);
     channel->blocked = false;
-    if (channel->starved)
-        TAILQ_REMOVE(&channel->session->starved, channel, starved_link);
-    channel->starved = false;
 }
 
 /* From here on RESET is all that there is to say (behind the OPEN, if that has not gone out). */

@@ -64,12 +64,9 @@ static void pool_charge(struct mux_pool *pool, uint64_t *charge, uint64_t held)
 
 void mux_credit_charge_send(struct mux_channel *channel)
 {
-    struct mux_session *session = channel->session;
     uint64_t held = channel->reset == MUX_RESET_NONE ? channel->queued - channel->acked : 0;
 
-    if (held < channel->send_charge)
-        session->send_freed = true;
-    pool_charge(&session->send_pool, &channel->send_charge, held);
+    pool_charge(&channel->session->send_pool, &channel->send_charge, held);
 }
 
 void mux_credit_charge_receive(struct mux_channel *channel)
@@ -87,53 +84,29 @@ void mux_credit_charge_receive(struct mux_channel *channel)
 
 /* ---- what may be sent ------------------------------------------------------------------------ */
 
-static void set_starved(struct mux_channel *channel, bool starved)
-{
-    if (starved && !channel->starved)
-        TAILQ_INSERT_TAIL(&channel->session->starved, channel, starved_link);
-    else if (!starved && channel->starved)
-        TAILQ_REMOVE(&channel->session->starved, channel, starved_link);
-    channel->starved = starved;
-}
-
 size_t mux_credit_space(struct mux_channel *channel)
 {
     uint64_t unsent = channel->queued - channel->sent;
-    uint64_t wanted = channel->send_limit - channel->queued;
-    uint64_t room = pool_room(&channel->session->send_pool, channel->send_charge);
+    uint64_t space = min_u64(channel->send_limit - channel->queued, MUX_UNSENT_MAX - unsent);
 
-    wanted = min_u64(wanted, MUX_UNSENT_MAX - unsent);
-    if (wanted == 0 || room == 0) {
+    space = min_u64(space, pool_room(&channel->session->send_pool, channel->send_charge));
+    if (space == 0)
         channel->blocked = true;
-        set_starved(channel, wanted > 0);
-        return 0;
-    }
-    return (size_t)min_u64(wanted, room);
+    return (size_t)space;
 }
 
+/* Called when a LIMIT came or the channel had its turn.  When it is the pool that is short, other
+ * channels may make room in it, too, but there is no need to look out for that: this one then has
+ * sent as much as is set aside for it, so that a LIMIT of its own is on its way. */
 void mux_credit_recheck(struct mux_channel *channel)
 {
     struct mux_session *session = channel->session;
 
-    if (!channel->blocked || channel->reset != MUX_RESET_NONE || channel->send != MUX_SEND_OPEN ||
-        mux_credit_space(channel) == 0)
+    if (!channel->blocked || session->state != MUX_OPEN || channel->reset != MUX_RESET_NONE ||
+        channel->send != MUX_SEND_OPEN || mux_credit_space(channel) == 0)
         return;
     channel->blocked = false;
-    set_starved(channel, false);
     session->config.callbacks->writable(session->config.opaque, channel->number);
-}
-
-void mux_credit_feed_starved(struct mux_session *session)
-{
-    struct mux_channel *next;
-
-    if (!session->send_freed)
-        return;
-    session->send_freed = false;
-    for (struct mux_channel *channel = TAILQ_FIRST(&session->starved); channel; channel = next) {
-        next = TAILQ_NEXT(channel, starved_link);
-        mux_credit_recheck(channel);
-    }
 }
 
 /* ---- what may be received -------------------------------------------------------------------- */

@@ -110,8 +110,6 @@ struct mux_channel {
     TAILQ_ENTRY(mux_channel) data_link;
     bool fresh;   /* what is unsent came when nothing was, and is no more than MUX_SMALL */
     bool blocked; /* mux_channel_space() was 0 when last looked at: owes writable() */
-    bool starved; /* and it is the send pool that is short: in session->starved */
-    TAILQ_ENTRY(mux_channel) starved_link;
 
     /* The peer's half: taken <= received <= receive_limit.  IN holds what lies between taken and
      * received. */
@@ -174,15 +172,13 @@ struct mux_session {
     uint32_t ours, theirs; /* channels not forgotten, by who opened them; 0 not counted */
 
     struct mux_pool send_pool, receive_pool;
-    bool send_freed; /* the send pool got room: look after the starved */
 
     struct mux_channels control; /* frames due, oldest first, so that OPENs go out in order */
     struct mux_channels fresh;   /* turned busy just now, with no more than a quantum */
     struct mux_channels bulk;    /* the other busy ones */
-    struct mux_channels starved;
-    struct mux_channels active; /* looked at every MUX_QUIET_TIME */
-    uint64_t quiet_at;          /* the next look; UINT64_MAX: none due */
-    uint64_t unsent;            /* bytes queued on all channels */
+    struct mux_channels active;  /* looked at every MUX_QUIET_TIME */
+    uint64_t quiet_at;           /* the next look; UINT64_MAX: none due */
+    uint64_t unsent;             /* bytes queued on all channels */
 
     bool say_keepalive; /* a PONG of the keepalive program */
     bool say_pong;      /* to the newest PING */
@@ -259,7 +255,6 @@ void mux_credit_charge_receive(struct mux_channel *channel);
 size_t mux_credit_space(struct mux_channel *channel);
 /* Calls writable() if that is owed. */
 void mux_credit_recheck(struct mux_channel *channel);
-void mux_credit_feed_starved(struct mux_session *session);
 /* Bytes came or were taken: lets the window grow, and asks for a LIMIT when one is due. */
 void mux_credit_moved(struct mux_channel *channel);
 /* What a LIMIT shall say now: takes the credit that it grants from the pool. */

@@ -399,10 +399,7 @@ int mux_session_receive(struct mux_session *session, const uint8_t *data, size_t
     if (session->deaf)
         return -EPROTO;
     r = rpc_decoder_feed(&session->input.decoder, data, length, &used);
-    if (r < 0)
-        return session->deaf ? -EPROTO
-                             : mux_session_violation(session, "message of a length, type or status "
-                                                              "that there is none of");
-    mux_credit_feed_starved(session);
-    return 0;
+    if (r < 0 && !session->deaf)
+        mux_session_violation(session, "message of a length, type or status that there is none of");
+    return r < 0 ? -EPROTO : 0;
 }

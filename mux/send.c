@@ -255,7 +255,6 @@ size_t mux_session_send(struct mux_session *session, uint8_t *buffer, size_t siz
         if (session->say_close)
             put_close(session, &out);
     } else if (!session->close_sent) {
-        mux_credit_feed_starved(session);
         put_messages(session, &out);
     }
     *ret_urgent = out.urgent;

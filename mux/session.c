@@ -63,7 +63,6 @@ struct mux_session *mux_session_new(const struct mux_config *config, uint64_t no
     TAILQ_INIT(&session->control);
     TAILQ_INIT(&session->fresh);
     TAILQ_INIT(&session->bulk);
-    TAILQ_INIT(&session->starved);
     TAILQ_INIT(&session->active);
     if (!init_pools(session) || !init_table(session))
         goto fail;
