@@ -54,7 +54,7 @@ static int check_cookie(const struct bs_cookie_source *cookie, struct error *err
         if (!format_name(disk->format))
             return error_set(err, EINVAL, "disk %s has a format that is not known here",
                              disk->target);
-        if (disk->flags & ~(unsigned)(BS_DISK_COPY | BS_DISK_INCREMENTAL))
+        if (disk->flags & ~(unsigned)(BS_DISK_COPY | BS_DISK_INCREMENTAL | BS_DISK_SHARED))
             return error_set(err, EINVAL, "disk %s is to be treated in a way not known here",
                              disk->target);
         if ((disk->flags & BS_DISK_INCREMENTAL) &&
@@ -202,16 +202,21 @@ static int check_present(struct incoming *in, const struct bs_cookie_disk *disk,
     if (!path)
         return error_set(err, EINVAL, "disk %s has no file in the guest's definition",
                          disk->target);
+    if (access(path, F_OK) < 0)
+        return error_set(err, errno,
+                         "disk %s is not copied, and there is no %s here (use --copy-storage-all, "
+                         "or shared storage)",
+                         disk->target, path);
     if (image_info_read(path, format_name(disk->format), &info, err) < 0)
-        return error_prefix(err,
-                            "disk %s is not copied, so its image must be here already (or use "
-                            "--copy-storage-all)",
+        return error_prefix(err, "disk %s is not copied, and its image here is of no use",
                             disk->target);
     same = info.virtual_size == disk->size;
     image_info_release(&info);
     if (!same)
         return error_set(err, EINVAL, "disk %s is not copied, and %s here has another size",
                          disk->target, path);
+    if ((disk->flags & BS_DISK_SHARED) && volume_check_shared(path, in->hex, err) < 0)
+        return error_prefix(err, "disk %s is not copied", disk->target);
     return 0;
 }
 

@@ -99,8 +99,6 @@ static void remove_sockets(const struct migrate_job *job)
 
 static void job_free(struct migrate_job *job)
 {
-    if (job->folder)
-        remove_sockets(job);
     for (size_t i = 0; i < job->mirror_count; i++)
         free(job->disk_sockets[i]);
     free(job->disk_sockets);
@@ -149,6 +147,7 @@ static void run(struct migrate_job *job)
     pump = job->pump;
     job->pump = NULL;
     pthread_mutex_unlock(&job->lock);
+    remove_sockets(job);
     pump_free(pump); /* its callbacks ring QEMU's bell, so it goes before the domain does */
     pthread_mutex_lock(&job->lock);
     job->qmp = NULL;

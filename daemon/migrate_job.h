@@ -24,6 +24,8 @@ struct migrate_disk {
     const struct domain_disk *disk; /* points into struct migrate_plan */
     bool copy;                      /* else shared, or at the destination already */
     bool top;                       /* only the top layer */
+    bool shared;                    /* not copied, though it is written to */
+    char *marker;                   /* the file that shows that it is shared */
 };
 
 struct migrate_plan {
@@ -42,7 +44,12 @@ int migrate_plan_make(struct migrate_plan *plan, struct domain *domain,
                       void (*say)(void *opaque, const char *sentence), void *opaque,
                       struct error *err);
 void migrate_plan_clear(struct migrate_plan *plan);
-/* The cookie for PLAN, for xdr_free().  Returns 0 or -ENOMEM with ERR. */
+/* Lays the markers of shared disks for the migration ID (hex).  Returns 0, or a negative errno with
+ * ERR. */
+int migrate_plan_mark_shared(struct migrate_plan *plan, const char *id, struct error *err);
+/* Takes them away, as migrate_plan_clear() does too. */
+void migrate_plan_unmark(struct migrate_plan *plan);
+/* The cookie for PLAN, for xdr_free().  Returns 0, or a negative errno with ERR. */
 int migrate_plan_cookie(const struct migrate_plan *plan, struct bs_cookie_source *ret,
                         struct error *err);
 

@@ -112,6 +112,8 @@ static int begin(struct migrate_job *job, struct error *err)
         r = block_check_no_jobs(job->qmp, &wait, err);
     if (r == 0)
         r = migrate_plan_make(&job->plan, job->domain, &job->args, say_to, job, err);
+    if (r == 0)
+        r = migrate_plan_mark_shared(&job->plan, job->hex, err);
     return r;
 }
 
@@ -283,6 +285,7 @@ static int prepare(struct migrate_job *job, struct error *err)
         r = open_session(job, err);
     if (r == 0)
         r = call_prepare(job, &ret, err);
+    migrate_plan_unmark(&job->plan); /* the destination has looked for them */
     if (r < 0)
         return r;
     r = offer_sockets(job, &ret.cookie, err);

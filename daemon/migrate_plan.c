@@ -10,6 +10,7 @@
 #include "daemon/migrate_job.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "daemon/volume.h"
 #include "qemu/image.h"
 
 #include <errno.h>
@@ -76,7 +77,7 @@ static const char *why_not(const struct domain_disk *disk)
     return NULL;
 }
 
-static int choose(struct migrate_plan *plan, const struct domain_disk *disk,
+static int choose(struct migrate_plan *plan, const struct domain_disk *disk, bool attached,
                   const struct bs_migrate_args *args,
                   void (*say)(void *opaque, const char *sentence), void *opaque, struct error *err)
 {
@@ -98,6 +99,8 @@ static int choose(struct migrate_plan *plan, const struct domain_disk *disk,
     chosen->copy =
         copies_storage(args) && !reason && (!args->disks.disks_len || is_named(args, disk->target));
     chosen->top = chosen->copy && (args->flags & BS_MIGRATE_COPY_STORAGE_INC) && disk->backing;
+    /* Whoever attaches a QEMU has given both of them their images. */
+    chosen->shared = !chosen->copy && !disk->readonly && !attached;
     plan->copies += chosen->copy;
     if (copies_storage(args) && !chosen->copy) {
         snprintf(sentence, sizeof sentence,
@@ -126,12 +129,35 @@ int migrate_plan_make(struct migrate_plan *plan, struct domain *domain,
     if (!plan->chosen)
         return error_set(err, ENOMEM, "no memory for a list of disks");
     for (size_t i = 0; r == 0 && i < plan->disk_count; i++)
-        r = choose(plan, &plan->disks[i], args, say, opaque, err);
+        r = choose(plan, &plan->disks[i], domain_attached(domain), args, say, opaque, err);
     return r;
+}
+
+int migrate_plan_mark_shared(struct migrate_plan *plan, const char *id, struct error *err)
+{
+    for (size_t i = 0; i < plan->chosen_count; i++) {
+        struct migrate_disk *chosen = &plan->chosen[i];
+
+        if (chosen->shared && volume_mark_shared(chosen->disk->path, id, &chosen->marker, err) < 0)
+            return error_prefix(err, "disk %s", chosen->disk->target);
+    }
+    return 0;
+}
+
+void migrate_plan_unmark(struct migrate_plan *plan)
+{
+    for (size_t i = 0; i < plan->chosen_count; i++) {
+        char *marker = take_ptr(plan->chosen[i].marker);
+
+        if (marker && unlink(marker) < 0)
+            log_warning("can't remove the marker %s: %s", marker, strerror(errno));
+        free(marker);
+    }
 }
 
 void migrate_plan_clear(struct migrate_plan *plan)
 {
+    migrate_plan_unmark(plan);
     free(plan->chosen);
     domain_disks_free(plan->disks, plan->disk_count);
     memset(plan, 0, sizeof *plan);
@@ -179,6 +205,8 @@ static int fill_disk(const struct migrate_disk *chosen, struct bs_cookie_disk *r
     ret->target = strdup(disk->target);
     ret->size = disk->size;
     ret->format = format_number(disk->format);
+    if (chosen->shared)
+        ret->flags = BS_DISK_SHARED;
     if (chosen->copy) {
         ret->flags = BS_DISK_COPY;
         ret->allocated = allocated_bytes(disk);

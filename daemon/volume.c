@@ -155,6 +155,44 @@ int volume_settle(const struct volume *volume, struct error *err)
     return sync_folder_of(volume->path, err);
 }
 
+/* ---- shared storage ---------------------------------------------------------------------------- */
+
+/* Beside the file itself, wherever links lead. */
+static char *marker_of(const char *path, const char *id)
+{
+    CLEANUP_FREE char *real = realpath(path, NULL);
+    char *marker;
+
+    if (!real || asprintf(&marker, "%s.shared-%s", real, id) < 0)
+        return NULL;
+    return marker;
+}
+
+int volume_mark_shared(const char *path, const char *id, char **ret_marker, struct error *err)
+{
+    CLEANUP_FREE char *marker = marker_of(path, id);
+    CLEANUP_CLOSE int fd = -1;
+
+    if (marker)
+        fd = open(marker, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_set_errno(err, errno, "can't lay a marker beside %s", path);
+    *ret_marker = take_ptr(marker);
+    return 0;
+}
+
+int volume_check_shared(const char *path, const char *id, struct error *err)
+{
+    CLEANUP_FREE char *marker = marker_of(path, id);
+
+    if (marker && access(marker, F_OK) == 0)
+        return 0;
+    return error_set(err, EXDEV,
+                     "%s here is not the source's file but another one (use --copy-storage-all, "
+                     "or shared storage)",
+                     path);
+}
+
 void volume_clear(struct volume *volume)
 {
     free(volume->path);

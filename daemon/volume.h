@@ -46,6 +46,14 @@ int volume_undo(const struct volume *volume, struct error *err);
  */
 int volume_settle(const struct volume *volume, struct error *err);
 
+/* A disk that is written to and not copied has to be one file, seen by both hosts; another file of
+ * that name would be an old copy.  The source lays a marker beside its image, whose name holds the
+ * migration's id, and the destination looks for it beside its own.
+ * volume_mark_shared(): *RET_MARKER (malloc'ed) is unlinked by the caller.  volume_check_shared():
+ * -EXDEV with ERR when it isn't there. */
+int volume_mark_shared(const char *path, const char *id, char **ret_marker, struct error *err);
+int volume_check_shared(const char *path, const char *id, struct error *err);
+
 void volume_clear(struct volume *volume);
 
 #endif
