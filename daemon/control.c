@@ -15,7 +15,7 @@
 
 #include "daemon/control.h"
 #include "rpc/inbox.h"
-#include "daemon/listener.h"
+#include "daemon/entrance.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "common/ring.h"
@@ -55,7 +55,7 @@ struct connection {
 struct control {
     struct daemon *daemon;
     const struct rpc_program *program;
-    struct listener *listener;
+    struct entrance *entrance;
     unsigned last_id; /* the main loop's */
 
     pthread_mutex_t lock; /* the rest */
@@ -410,9 +410,9 @@ struct control *control_start(struct daemon *daemon, int listener,
     LIST_INIT(&control->connections);
     pthread_mutex_init(&control->lock, NULL);
     pthread_cond_init(&control->changed, NULL);
-    control->listener =
-        listener_new(daemon->loop, listener, "control socket", on_accepted, control, err);
-    if (!control->listener) {
+    control->entrance =
+        entrance_new(daemon->loop, listener, "control socket", on_accepted, control, err);
+    if (!control->entrance) {
         control_free(control);
         return NULL;
     }
@@ -423,8 +423,8 @@ void control_quiesce(struct control *control)
 {
     struct connection *connection;
 
-    listener_free(control->listener);
-    control->listener = NULL;
+    entrance_free(control->entrance);
+    control->entrance = NULL;
     pthread_mutex_lock(&control->lock);
     control->quiet = true;
     LIST_FOREACH(connection, &control->connections, link)
@@ -440,7 +440,7 @@ void control_free(struct control *control)
 
     if (!control)
         return;
-    listener_free(control->listener);
+    entrance_free(control->entrance);
     pthread_mutex_lock(&control->lock);
     LIST_FOREACH(connection, &control->connections, link)
     {

@@ -17,7 +17,7 @@
 #include "daemon/peer.h"
 #include "daemon/access.h"
 #include "rpc/inbox.h"
-#include "daemon/listener.h"
+#include "daemon/entrance.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "rpc/error.h"
@@ -71,7 +71,7 @@ struct connection {
 struct peers {
     struct daemon *daemon;
     const struct rpc_program *program;
-    struct listener *listener;
+    struct entrance *entrance;
     struct loop_timer *sweep;
     struct peer_sessions *sessions;
     TAILQ_HEAD(, connection) connections; /* in the order in which they came */
@@ -373,8 +373,8 @@ struct peers *peers_start(struct daemon *daemon, int listener, const struct rpc_
     peers->daemon = daemon;
     peers->program = program;
     TAILQ_INIT(&peers->connections);
-    peers->listener = listener_new(daemon->loop, listener, "TLS port", on_accepted, peers, err);
-    if (!peers->listener)
+    peers->entrance = entrance_new(daemon->loop, listener, "TLS port", on_accepted, peers, err);
+    if (!peers->entrance)
         goto fail;
     peers->sweep = loop_timer_new(daemon->loop, on_sweep, peers);
     peers->sessions = peer_sessions_new(daemon);
@@ -388,8 +388,8 @@ fail:
 
 void peers_stop(struct peers *peers)
 {
-    listener_free(peers->listener);
-    peers->listener = NULL;
+    entrance_free(peers->entrance);
+    peers->entrance = NULL;
     while (!TAILQ_EMPTY(&peers->connections))
         drop(TAILQ_FIRST(&peers->connections));
     peer_sessions_stop(peers->sessions);
@@ -399,7 +399,7 @@ void peers_free(struct peers *peers)
 {
     if (!peers)
         return;
-    listener_free(peers->listener);
+    entrance_free(peers->entrance);
     if (peers->sweep)
         loop_timer_free(peers->sweep);
     peer_sessions_free(peers->sessions);

@@ -145,7 +145,7 @@ static void *keep(void *opaque)
     incoming_session_closing(&session->public);
     pump_free(session->pump);
     incoming_session_ended(&session->public);
-    if (session->why.code)
+    if (session->why.code && session->public.purpose != BS_PURPOSE_PROBE) /* that one just goes */
         log_warning("session %s: ended: %s", session->public.name, session->why.text);
     else
         log_info("session %s: ended", session->public.name);

@@ -21,10 +21,8 @@ struct peer_session {
     char *peer; /* the name that matched allowed_peers */
     char *name; /* for the log: "3f2a1c" */
     uint8_t id[BS_ID_SIZE];
-    unsigned purpose;          /* enum bs_purpose */
+    unsigned purpose;                    /* enum bs_purpose */
     _Atomic(struct incoming *) incoming; /* daemon/incoming.c's own; NULL: nothing prepared */
-    /* the rest is peer_session.c's own */
-    struct peer_session_state *state;
 };
 
 /* Returns NULL when memory is short. */

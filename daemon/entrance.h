@@ -3,20 +3,20 @@
 /*
  * A listening socket in the main loop.
  */
-#ifndef DAEMON_LISTENER_H
-#define DAEMON_LISTENER_H
+#ifndef DAEMON_ENTRANCE_H
+#define DAEMON_ENTRANCE_H
 
 #include "common/error.h"
 #include "common/loop.h"
 
-struct listener;
+struct entrance;
 
 /* Watches FD, which is taken over also on failure.  ACCEPTED gets each connection (non-blocking,
  * close-on-exec), and owns it.  NAME is for the log and a constant.  Returns NULL with ERR. */
-struct listener *listener_new(struct loop *loop, int fd, const char *name,
+struct entrance *entrance_new(struct loop *loop, int fd, const char *name,
                               void (*accepted)(void *opaque, int fd), void *opaque,
                               struct error *err);
 /* Closes the socket.  NULL is fine. */
-void listener_free(struct listener *listener);
+void entrance_free(struct entrance *entrance);
 
 #endif

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * A listening socket in the main loop: see listener.h.
+ * A listening socket in the main loop: see entrance.h.
  *
  * When descriptors or memory run out, the connection that can't be accepted stays in the kernel's
  * queue and the socket stays readable: asking again at once would only burn the processor, so the
- * listener rests for a while.
+ * entrance rests for a while.
  */
 #include "config.h"
 
-#include "daemon/listener.h"
+#include "daemon/entrance.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 
@@ -22,7 +22,7 @@
 #define REST LOOP_SECOND
 enum { ACCEPTS_PER_ROUND = 16 };
 
-struct listener {
+struct entrance {
     struct loop *loop;
     int fd;
     const char *name;
@@ -33,12 +33,12 @@ struct listener {
 };
 
 /* Returns whether there may be more. */
-static bool accept_one(struct listener *listener)
+static bool accept_one(struct entrance *entrance)
 {
-    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(entrance->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd >= 0) {
-        listener->accepted(listener->opaque, fd);
+        entrance->accepted(entrance->opaque, fd);
         return true;
     }
     switch (errno) {
@@ -46,10 +46,10 @@ static bool accept_one(struct listener *listener)
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
-        log_error("%s: can't accept a connection: %s; trying again in a second", listener->name,
+        log_error("%s: can't accept a connection: %s; trying again in a second", entrance->name,
                   strerror(errno));
-        loop_fd_want(listener->watch, 0);
-        loop_timer_set(listener->rest, loop_now(listener->loop) + REST);
+        loop_fd_want(entrance->watch, 0);
+        loop_timer_set(entrance->rest, loop_now(entrance->loop) + REST);
         return false;
     case EAGAIN:
         return false;
@@ -67,40 +67,40 @@ static void on_connection(void *opaque, uint32_t events)
 
 static void on_rested(void *opaque)
 {
-    struct listener *listener = opaque;
+    struct entrance *entrance = opaque;
 
-    loop_fd_want(listener->watch, EPOLLIN);
+    loop_fd_want(entrance->watch, EPOLLIN);
 }
 
-struct listener *listener_new(struct loop *loop, int fd, const char *name,
+struct entrance *entrance_new(struct loop *loop, int fd, const char *name,
                               void (*accepted)(void *opaque, int fd), void *opaque,
                               struct error *err)
 {
-    struct listener *listener = calloc(1, sizeof *listener);
+    struct entrance *entrance = calloc(1, sizeof *entrance);
 
-    if (!listener) {
+    if (!entrance) {
+        error_set_errno(err, errno, "can't watch the listening socket of %s", name);
         close(fd);
-        goto no_memory;
+        return NULL;
     }
-    *listener = (struct listener){
+    *entrance = (struct entrance){
         .loop = loop, .fd = fd, .name = name, .accepted = accepted, .opaque = opaque};
-    listener->watch = loop_fd_add(loop, fd, EPOLLIN, on_connection, listener);
-    listener->rest = loop_timer_new(loop, on_rested, listener);
-    if (listener->watch && listener->rest)
-        return listener;
-    listener_free(listener);
-no_memory:
+    entrance->watch = loop_fd_add(loop, fd, EPOLLIN, on_connection, entrance);
+    entrance->rest = loop_timer_new(loop, on_rested, entrance);
+    if (entrance->watch && entrance->rest)
+        return entrance;
     error_set_errno(err, errno, "can't watch the listening socket of %s", name);
+    entrance_free(entrance);
     return NULL;
 }
 
-void listener_free(struct listener *listener)
+void entrance_free(struct entrance *entrance)
 {
-    if (!listener)
+    if (!entrance)
         return;
-    loop_fd_remove(listener->watch);
-    if (listener->rest)
-        loop_timer_free(listener->rest);
-    cleanup_close(&listener->fd);
-    free(listener);
+    loop_fd_remove(entrance->watch);
+    if (entrance->rest)
+        loop_timer_free(entrance->rest);
+    cleanup_close(&entrance->fd);
+    free(entrance);
 }
