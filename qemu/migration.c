@@ -41,19 +41,6 @@ static enum migration_state state_by_name(const char *name)
 
 /* --- setting up --- */
 
-int migration_prepare(struct qmp *qmp, bool source, const struct qmp_wait *wait, struct error *err)
-{
-    const char *names[] = {"events", "late-block-activate", "return-path",
-                           "pause-before-switchover"};
-    size_t count = source ? 4 : 2;
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < count; i++)
-        json_array_append_new(list, json_pack("{s:s,s:b}", "capability", names[i], "state", true));
-    return qmp_execute(qmp, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list),
-                       wait, NULL, err);
-}
-
 static int set_parameter(struct qmp *qmp, const char *name, json_int_t value,
                          const struct qmp_wait *wait, struct error *err)
 {
@@ -75,6 +62,23 @@ int migration_set_downtime(struct qmp *qmp, unsigned ms, const struct qmp_wait *
                            struct error *err)
 {
     return set_parameter(qmp, "downtime-limit", ms, wait, err);
+}
+
+int migration_prepare(struct qmp *qmp, bool source, const struct qmp_wait *wait, struct error *err)
+{
+    const char *names[] = {"events", "late-block-activate", "return-path",
+                           "pause-before-switchover"};
+    size_t count = source ? 4 : 2;
+    json_t *list = json_array();
+    int r;
+
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_pack("{s:s,s:b}", "capability", names[i], "state", true));
+    r = qmp_execute(qmp, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), wait,
+                    NULL, err);
+    if (r == 0 && source) /* QEMU's own default is 128 MiB/s */
+        r = migration_set_bandwidth(qmp, 0, wait, err);
+    return r;
 }
 
 /* "migrate" and "migrate-incoming" take unix:PATH; everything behind the colon is the path. */

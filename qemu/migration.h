@@ -57,7 +57,7 @@ struct migration_info {
 };
 
 /* Sets what both sides need: events, late-block-activate, and at the source return-path and
- * pause-before-switchover. */
+ * pause-before-switchover, and lifts QEMU's own limit of the bandwidth. */
 int migration_prepare(struct qmp *qmp, bool source, const struct qmp_wait *wait, struct error *err);
 /* Bytes per second for RAM, 0: no limit; in flight too. */
 int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qmp_wait *wait,

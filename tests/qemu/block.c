@@ -207,12 +207,8 @@ static void test_discard_of_overlay(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_caps, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_drives, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_exports, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_no_jobs, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_discard, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_discard_of_overlay, bench_setup, bench_teardown),
+        QEMU_TEST(test_caps),    QEMU_TEST(test_drives),  QEMU_TEST(test_exports),
+        QEMU_TEST(test_no_jobs), QEMU_TEST(test_discard), QEMU_TEST(test_discard_of_overlay),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,12 +126,12 @@ static void test_image_in_use(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_made_and_looked_at, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_overlay, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_nothing_is_overwritten, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_bad_images, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_space, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_image_in_use, bench_setup, bench_teardown),
+        QEMU_TEST(test_made_and_looked_at),
+        QEMU_TEST(test_overlay),
+        QEMU_TEST(test_nothing_is_overwritten),
+        QEMU_TEST(test_bad_images),
+        QEMU_TEST(test_space),
+        QEMU_TEST(test_image_in_use),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

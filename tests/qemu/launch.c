@@ -166,13 +166,9 @@ static void test_commas(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_guest_is_as_described, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_process_is_on_its_own, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_found_again, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_second_client, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_failures_say_why, bench_setup, bench_teardown),
-        cmocka_unit_test_setup_teardown(test_running_one_is_not_replaced, bench_setup,
-                                        bench_teardown),
+        QEMU_TEST(test_guest_is_as_described), QEMU_TEST(test_process_is_on_its_own),
+        QEMU_TEST(test_found_again),           QEMU_TEST(test_second_client),
+        QEMU_TEST(test_failures_say_why),      QEMU_TEST(test_running_one_is_not_replaced),
         cmocka_unit_test(test_commas),
     };
 

@@ -77,6 +77,8 @@ void vm_check_images(struct vm *vm);
 /* A fresh wait, as an expression. */
 #define WAIT (&(struct qmp_wait){.deadline = loop_clock() + WAIT_MS * LOOP_MS})
 
+#define QEMU_TEST(name) cmocka_unit_test_setup_teardown(name, bench_setup, bench_teardown)
+
 /* main() of a test program. */
 int run_with_qemu(int (*run)(void));
 
