@@ -4,8 +4,11 @@
 #
 # Who listens on a TCP port while the guest moves?  In the background ss is asked again and again,
 # on both hosts, and each answer is noted with the phase that the migration was in by the source's
-# log.  Of this machine's listeners only those of the demonstration's own processes count; in the
-# destination's namespace all do.  Sourced by demo.sh.
+# log.  In the destination's namespace every listener counts.  On the machine itself those don't that
+# were there before, or that belong to a process which is none of the demonstration's; so whose a new
+# one is has to be found out, once per port.  Sourced by demo.sh.
+
+declare -A strange=() # ADDRESS:PORT that others listen on
 
 start_watching()
 {
@@ -20,66 +23,77 @@ stop_watching()
     watcher=
 }
 
-# listeners: "HOST ADDRESS:PORT" of each listening socket that counts
-listeners()
+# is_strange ADDRESS:PORT: nobody of ours listens there
+is_strange()
 {
-    local line fields
-    while read -r line; do
-        read -ra fields <<<"$line"
-        [[ $line =~ pid=([0-9]+) ]] && ours "${BASH_REMATCH[1]}" && echo "source ${fields[3]}"
-    done < <(ss -ltnpH)
-    [ -z "$namespace" ] || ss -N "$namespace" -ltnH | awk '{ print "destination", $4 }'
+    local line pid
+    line=$(ss -ltnpH "sport = :${1##*:}")
+    for pid in $(grep -o 'pid=[0-9]*' <<<"$line"); do
+        ! ours "${pid#pid=}" || return 1
+    done
 }
 
-# Writes a line "PHASE HOST ADDRESS:PORT HOST ADDRESS:PORT..." for each look.
+# look NAMESPACE-OPTION...: sets $listeners to "ADDRESS:PORT ADDRESS:PORT..."
+look()
+{
+    local fields
+    listeners=
+    while read -ra fields; do
+        [ $# -gt 0 ] || [ -z "${strange[${fields[3]}]:-}" ] || continue
+        if [ $# -eq 0 ] && [[ " ${address[*]} " != *" ${fields[3]} "* ]] && is_strange "${fields[3]}"; then
+            strange[${fields[3]}]=1
+            continue
+        fi
+        listeners+=" ${fields[3]}"
+    done <<<"$(ss "$@" -ltnH)"
+}
+
+# Writes a line "PHASE ADDRESS:PORT ADDRESS:PORT..." for each look.
 watch_ports()
 {
-    local phase=before line
+    local phase=before line listeners here
     trap - EXIT ERR
     exec 3<"$dir/source/bistreamd.log"
     while :; do
         while read -r line <&3; do
             [[ $line =~ \(demo\)\ out:\ ([a-z]+) ]] && phase=${BASH_REMATCH[1]}
         done
-        echo "$phase" $(listeners)
+        look
+        here=$listeners
+        listeners=
+        [ -z "$namespace" ] || look -N "$namespace"
+        echo "$phase$here$listeners"
     done >"$dir/ports.log" 2>/dev/null
 }
 
 prove_ports()
 {
-    local expected="source ${address[source]} destination ${address[destination]}" phases phase
-    [ -n "$namespace" ] || expected="source ${address[source]} source ${address[destination]}"
-    phases=$(awk -v expected="$expected" '
+    local phases phase
+    phases=$(awk -v expected="${address[source]} ${address[destination]}" '
         {
             phase = $1
-            sub(/^[^ ]* ?/, "")
-            count = split($0, words)
-            for (i = 1; i < count; i += 2)
-                if (index(expected " ", words[i] " " words[i + 1] " ") == 0) {
-                    print phase ": " words[i] " listens on " words[i + 1] > "/dev/stderr"
-                    bad = 1
-                }
-            if (count != 4)
+            sub(/^[^ ]* /, "")
+            if ($0 != expected) {
+                print "in phase " phase ": " $0 > "/dev/stderr"
                 bad = 1
+            }
+            if (phase == "completed")
+                phase = "after"
             if (!looks[phase]++)
                 order[++n] = phase
         }
         END {
             for (i = 1; i <= n; i++)
-                if (order[i] != "completed")
-                    printf "%s%s %d", i > 1 ? ", " : "", order[i], looks[order[i]]
-            if (looks["completed"])
-                printf ", after %d", looks["completed"]
-            exit bad
-        }' "$dir/ports.log") || fail "another TCP port was open, or none (see ports.log)"
-    ok "no listening TCP port but the daemons' own two, in each look with ss ($phases)"
-    for phase in begin prepare mirror memory switch finish confirm; do
+                printf "%s%s %d", (i > 1 ? ", " : ""), order[i], looks[order[i]]
+            exit bad || n == 0
+        }' "$dir/ports.log") || fail "another TCP port was listened on, or none; see ports.log"
+    ok "no listening TCP port but the daemons' own, in each look with ss ($phases)"
+    for phase in prepare mirror memory switch finish confirm; do
         [[ " $phases" == *" $phase "* ]] ||
             echo "        (phase $phase was over before ss could look)"
     done
     if [ -n "$namespace" ] && command -v nft >/dev/null; then
-        ok "the destination's firewall let in" \
-            "$(mib "$(counted passed)") to port $port and refused" \
+        ok "the destination's firewall let in $(mib "$(counted passed)") to port $port and refused" \
             "$(mib "$(counted refused)") of anything else"
     fi
 }
