@@ -55,16 +55,24 @@ static int check_purpose(const char *socket, const struct guest_info *info, bool
     return 0;
 }
 
-/* With the lock held. */
-static int check_not_known(struct domains *domains, pid_t pid, struct error *err)
+/* QEMU talks to one client per socket: one that we talk to already would only keep us waiting. */
+static int check_not_known(const struct domain *domain, struct error *err)
 {
+    CLEANUP_CLOSE int pidfd = -1;
     struct domain *other;
+    pid_t pid;
+    int r;
 
-    LIST_FOREACH(other, &domains->list, link)
+    r = qmp_peer(domain->qmp_socket, &pid, &pidfd, err);
+    if (r < 0)
+        return r;
+    domains_lock(domain->domains);
+    LIST_FOREACH(other, &domain->domains->list, link)
     if (other->pid == pid)
-        return error_set(err, EEXIST, "the QEMU with pid %d is the domain %s already", (int)pid,
-                         other->name);
-    return 0;
+        r = error_set(err, EEXIST, "the QEMU at %s (pid %d) is the domain %s already",
+                      domain->qmp_socket, (int)pid, other->name);
+    domains_unlock(domain->domains);
+    return r;
 }
 
 /* Puts the domain, whose QMP is connected, into the registry.  With the lock held. */
@@ -75,8 +83,6 @@ static int take_in(struct domain *domain, const struct guest_info *info, struct 
 
     if (pidfd < 0)
         return error_set_errno(err, errno, "can't watch the QEMU of %s", domain->name);
-    if ((r = check_not_known(domain->domains, qmp_pid(domain->qmp), err)) < 0)
-        return r;
     domain->state = domain->incoming ? DOMAIN_INCOMING
                     : info->running  ? DOMAIN_RUNNING
                                      : DOMAIN_PAUSED;
@@ -95,6 +101,9 @@ static int attach(struct domain *domain, struct error *err)
     struct guest_info info;
     int r;
 
+    r = check_not_known(domain, err);
+    if (r < 0)
+        return r;
     domain->qmp = vm_open(domain, &info, err);
     if (!domain->qmp)
         return -EHOSTUNREACH;
