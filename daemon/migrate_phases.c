@@ -209,6 +209,8 @@ static int call_prepare(struct migrate_job *job, struct bs_migrate_prepare_ret *
                       &args, (xdrproc_t)xdr_bs_migrate_prepare_ret, ret, PREPARE_TIMEOUT_MS, err);
     }
     xdr_free((xdrproc_t)xdr_bs_cookie_source, (char *)&args.cookie);
+    if (r < 0 && r != -ETIMEDOUT && r != -ECONNRESET && r != -ECANCELED)
+        error_prefix(err, "at the destination");
     return r;
 }
 
@@ -427,25 +429,38 @@ static void undo_in_qemu(struct migrate_job *job)
         migrate_say(job, "%s", err.text);
 }
 
+static void append(struct error *err, const char *between, const char *text)
+{
+    size_t used = strlen(err->text);
+
+    snprintf(err->text + used, sizeof err->text - used, "%s%s", between, text);
+}
+
+/* QEMU often only knows that its socket broke; the session knows why. */
+static void add_what_is_known(struct migrate_job *job, struct error *why)
+{
+    pthread_mutex_lock(&job->lock);
+    if (job->lost.code && strcmp(job->lost.text, why->text) != 0)
+        append(why, "; ", job->lost.text);
+    pthread_mutex_unlock(&job->lock);
+}
+
 /* The guest runs on here, if it ran, and the destination keeps nothing.  WHY gets what is left to
  * say about the guest. */
 static void roll_back(struct migrate_job *job, struct error *why)
 {
     struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
     struct error err = ERROR_INIT;
-    size_t used;
 
+    add_what_is_known(job, why);
     if (job->pump)
         pump_close_endpoint(job->pump, NULL);
     undo_in_qemu(job);
+    if (job->was_running && migration_resume_source(job->qmp, &wait, &err) < 0)
+        append(why, "; the guest does not run here: ", err.text);
     if (job->prepared && settle(job, BS_SETTLE_OURS, &err) < 0)
         log_warning("migration %s out: the destination cleans up by itself: %s", job->hex,
                     err.text);
-    if (job->was_running && migration_resume_source(job->qmp, &wait, &err) < 0) {
-        used = strlen(why->text);
-        snprintf(why->text + used, sizeof why->text - used, "; the guest does not run here: %s",
-                 err.text);
-    }
     if (job->pump)
         pump_close(job->pump, BS_CLOSE_CANCELLED, why->text, CLOSE_TIMEOUT_MS);
 }
