@@ -61,7 +61,7 @@ static int dial(struct connection *connection, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-    strcpy(address.sun_path, connection->path); /* fits: URI_SOCKET_MAX is its size */
+    memcpy(address.sun_path, connection->path, sizeof address.sun_path);
     connection->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connection->fd < 0)
         return error_set_errno(err, errno, "can't make a socket");

@@ -14,7 +14,7 @@
 static const struct command *const commands[] = {
     &command_start,    &command_attach,  &command_list,     &command_info,
     &command_shutdown, &command_destroy, &command_undefine, &command_migrate,
-    &command_forward,  &command_probe,   &command_pki,
+    &command_forward,  &command_probe,   &command_pki,      NULL,
 };
 
 static void print_help(void)
@@ -22,7 +22,7 @@ static void print_help(void)
     printf("Usage: bistream [-c URI] [--json] COMMAND [OPTION...] [ARGUMENT...]\n\n"
            "Moves running guests, disks and all, through one TLS connection.\n\n"
            "Commands:\n");
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+    for (size_t i = 0; commands[i]; i++)
         printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
     printf("\n'bistream COMMAND --help' tells of a command's options.\n\n"
            "Options:\n"
@@ -41,7 +41,7 @@ static enum command_exit usage_hint(void)
 
 static const struct command *find_command(const char *name)
 {
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+    for (size_t i = 0; commands[i]; i++) {
         if (strcmp(commands[i]->name, name) == 0)
             return commands[i];
     }

@@ -7,6 +7,7 @@
 
 #include "common/cleanup.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,22 +36,28 @@ json_t *output_json_string(const char *text)
     return json_string(ascii);
 }
 
-static char clean(char c)
+/* C0, DEL, and C1 (U+0080 to U+009F, as UTF-8). */
+static bool is_control(const char *c)
 {
-    return (unsigned char)c < 0x20 || c == 0x7f ? '?' : c;
+    const unsigned char *byte = (const unsigned char *)c;
+
+    return byte[0] < 0x20 || byte[0] == 0x7f ||
+           (byte[0] == 0xc2 && byte[1] >= 0x80 && byte[1] <= 0x9f);
 }
 
 char *output_clean(char *text)
 {
-    for (char *c = text; *c; c++)
-        *c = clean(*c);
+    for (char *c = text; *c; c++) {
+        if (is_control(c))
+            *c = '?';
+    }
     return text;
 }
 
 void output_text(const char *text)
 {
     for (const char *c = text; *c; c++)
-        putchar(clean(*c));
+        putchar(is_control(c) ? '?' : *c);
 }
 
 const char *output_uuid(const char id[16], char out[OUTPUT_UUID_SIZE])

@@ -31,7 +31,7 @@ void pki_check_expiry(struct pki_findings *findings, const char *what, time_t ex
     pki_day(expires, date);
     if (left <= 0)
         pki_finding(findings->problems, "%s expired on %s", what, date);
-    else if (left < WARN_DAYS * DAY)
+    else if (left < (time_t)WARN_DAYS * DAY)
         pki_finding(findings->warnings, "%s expires in %ld days, on %s", what, (long)left / DAY,
                     date);
 }
