@@ -123,18 +123,19 @@ static void a_vanished_peer_is_noticed_while_sending(void **state)
 
 static void garbage_ends_the_session_by_name(void **state)
 {
+    static const char garbage[] = "\xff\xff\xff\xff this is no message at all, and a long one";
     struct pair pair;
     char text[256];
 
     (void)state;
     pair_start(&pair, NULL, NULL, false);
-    send_bytes(&pair, "\xff\xff\xff\xff this is no message at all, and a long one", 48);
+    send_bytes(&pair, garbage, sizeof garbage);
     assert_int_equal(read_close(&pair, text), BS_CLOSE_PROTOCOL);
     expect_end(&pair, EPROTO, text);
     pair_stop(&pair);
 
     pair_start(&pair, NULL, NULL, false);
-    send(tls_fd(pair.far.link), "this is not even TLS, whatever it is", 36, 0);
+    send(tls_fd(pair.far.link), "this is not even TLS", 20, 0);
     expect_end(&pair, EPROTO, "TLS with localhost failed: ");
     pair_stop(&pair);
 }
