@@ -98,8 +98,7 @@ char *definition_to_text(const struct definition *definition, enum definition_pa
 struct definition *definition_copy(const struct definition *definition);
 void definition_free(struct definition *definition);
 
-/* Gives the guest another name (--dname).  Returns 0, or -EINVAL with ERR for one that is no name.
- */
+/* Gives the guest another name (--dname).  Returns 0, or a negative errno with ERR. */
 int definition_rename(struct definition *definition, const char *name, struct error *err);
 
 /* Where DISK's image stands on this host: malloc'ed; NULL for an empty drive or without memory. */

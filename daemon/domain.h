@@ -139,15 +139,13 @@ int domain_undefine(struct domain *domain, struct error *err);
 
 /* Registers a guest that is to come in (DEFINITION is copied), as DOMAIN_INCOMING with the job
  * "coming in" already begun, and returns a reference.  Refuses with -EEXIST when the name or the
- * UUID is taken, but a moved domain of both the same is fine: it comes back.  Nothing is written.
- */
+ * UUID is taken; a moved domain of both the same is fine: it comes back.  Nothing is written. */
 struct domain *domain_new_incoming(struct domains *domains, const struct definition *definition,
                                    struct error *err);
 /* The attached QEMU that waits under this name and UUID, with the job begun.  -ENOENT otherwise. */
 struct domain *domain_take_incoming(struct domains *domains, const char *name,
                                     const uint8_t uuid[UUID_SIZE], struct error *err);
-/* Whether domain_new_incoming() found the guest's own moved domain, so its old images may be there.
- */
+/* Whether domain_new_incoming() found the guest's own moved domain: its old images may be there. */
 bool domain_returning(const struct domain *domain);
 
 /* Starts QEMU with -incoming defer -S and returns once its QMP answers.  PATHS has an image per
@@ -162,7 +160,8 @@ int domain_finish_incoming(struct domain *domain, bool running, struct error *er
 
 /* It did not come: kills its QEMU (attached or not) and waits, removes its sockets and registration
  * (a moved domain is as before), ends the job.  Drop the reference afterwards.  Blocks.  Returns 0,
- * or a negative errno with ERR when QEMU could not be killed. */
+ * or a negative errno with ERR when QEMU could not be killed: the job goes on then, and this is
+ * still due. */
 int domain_discard_incoming(struct domain *domain, struct error *err);
 
 /* ---- migration: the source ------------------------------------------------------------------ */

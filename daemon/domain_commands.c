@@ -254,14 +254,10 @@ int domain_destroy(struct domain *domain, struct error *err)
     r = domain_begin_job(domain, "being destroyed", err);
     if (r < 0)
         return r;
-    if (domain->pidfd < 0) {
+    if (domain->pidfd < 0)
         r = error_set(err, EINVAL, "domain %s is not running", domain->name);
-    } else {
-        domains_lock(domain->domains);
-        snprintf(domain->shutdown_cause, sizeof domain->shutdown_cause, "destroyed");
-        domains_unlock(domain->domains);
+    else
         r = vm_kill(domain, err);
-    }
     domain_end_job(domain);
     return r;
 }

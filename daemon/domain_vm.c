@@ -395,11 +395,23 @@ static int find_process(const struct domain *domain, pid_t *ret_pid, int *ret_pi
     return r;
 }
 
+static void remove_sockets(const struct domain *domain)
+{
+    if (domain->attached)
+        return;
+    unlink(domain->qmp_socket);
+    unlink(domain->admin_socket);
+    unlink(domain->pidfile);
+    unlink(domain->vnc_socket);
+}
+
 static void lost(struct domain *domain, const struct error *why)
 {
     struct error err = ERROR_INIT;
 
     log_warning("domain %s: its QEMU has ended meanwhile: %s", domain->name, why->text);
+    if (why->code == ESRCH) /* else somebody listens there */
+        remove_sockets(domain);
     domains_lock(domain->domains);
     domain->pid = 0;
     domain_set_state(domain, state_after_end(domain));
@@ -457,23 +469,16 @@ static void log_end(const struct domain *domain)
                 words[0] ? "; its last words: " : "", words);
 }
 
-static void remove_sockets(const struct domain *domain)
-{
-    if (domain->attached)
-        return;
-    unlink(domain->qmp_socket);
-    unlink(domain->admin_socket);
-    unlink(domain->pidfile);
-    unlink(domain->vnc_socket);
-}
-
 void vm_settle_locked(struct domain *domain, struct vm_remains *ret)
 {
     bool alive = domain->pidfd >= 0 && !launch_ended(domain->pidfd);
 
     *ret = (struct vm_remains){.pidfd = -1};
-    if (alive && domain->state != DOMAIN_GONE)
+    if (alive && domain->state != DOMAIN_GONE) {
+        if (!domain->job && domain->qmp && qmp_closed(domain->qmp))
+            ret->qmp = take_ptr(domain->qmp); /* domain_qmp() connects again */
         return;
+    }
     if (domain->state == DOMAIN_RUNNING || domain->state == DOMAIN_PAUSED ||
         (domain->state == DOMAIN_INCOMING && !domain->job)) {
         if (domain->pidfd >= 0)
@@ -525,6 +530,10 @@ int vm_kill(struct domain *domain, struct error *err)
 
     if (domain->pidfd < 0)
         return 0;
+    domains_lock(domain->domains);
+    if (!domain->shutdown_cause[0] && !launch_ended(domain->pidfd))
+        snprintf(domain->shutdown_cause, sizeof domain->shutdown_cause, "killed by bistreamd");
+    domains_unlock(domain->domains);
     r = launch_kill(domain->pidfd, VM_KILL_MS, err);
     if (r < 0)
         error_prefix(err, "domain %s", domain->name);

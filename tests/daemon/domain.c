@@ -137,7 +137,7 @@ static void test_disks(void **state)
     domain_unref(domain);
 }
 
-/* ---- starts that fail --------------------------------------------------------------------------- */
+/* ---- starts that fail ------------------------------------------------------------------------ */
 
 static void test_refused_starts_leave_nothing(void **state)
 {
@@ -222,7 +222,7 @@ static void test_names_and_uuids(void **state)
                         "no domain named none here; \"bistream list --all\" shows what is");
 }
 
-/* ---- jobs ---------------------------------------------------------------------------------------- */
+/* ---- jobs ------------------------------------------------------------------------------------ */
 
 static void test_one_job(void **state)
 {
@@ -265,7 +265,7 @@ static void test_qemu_dies_under_job(void **state)
     domain_unref(domain);
 }
 
-/* ---- QEMU's own doings --------------------------------------------------------------------------- */
+/* ---- QEMU's own doings ----------------------------------------------------------------------- */
 
 static void test_killed_from_outside(void **state)
 {
@@ -314,7 +314,7 @@ static void test_pause_is_seen(void **state)
     domain_unref(domain);
 }
 
-/* ---- a daemon that comes back --------------------------------------------------------------------- */
+/* ---- a daemon that comes back ---------------------------------------------------------------- */
 
 static void test_restart(void **state)
 {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
-/* daemon/domain.h with QEMUs that somebody else started: attached, let go of, found again, killed. */
+/*
+ * daemon/domain.h with QEMUs that somebody else started: attached, let go of, found again, killed.
+ */
 #include "config.h"
 
 #include "tests/daemon/house.h"

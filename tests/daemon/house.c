@@ -17,7 +17,7 @@
 
 enum { WAIT_MS = 30000 };
 
-/* ---- set up and down --------------------------------------------------------------------------- */
+/* ---- set up and down ------------------------------------------------------------------------- */
 
 static void *run_loop(void *loop)
 {
@@ -123,7 +123,7 @@ int run_with_qemu(int (*run)(void))
     return run();
 }
 
-/* ---- domains ----------------------------------------------------------------------------------- */
+/* ---- domains --------------------------------------------------------------------------------- */
 
 struct definition *house_define(const char *name, const char *more)
 {
@@ -201,7 +201,7 @@ int house_other_qemu(struct house *house, const char *name, const char *uuid, bo
     return pidfd;
 }
 
-/* ---- looking ----------------------------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 bool house_has(const struct house *house, const char *path)
 {

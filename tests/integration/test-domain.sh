@@ -133,6 +133,7 @@ kill_daemon
 kill -KILL "$(cat "$tmp"/host/run/*.pid)"
 start_daemon host
 expect_state web 'shut off'
+[ -z "$(find "$tmp/host/run" -name '*.qmp')" ] || fail "a restarted daemon leaves dead sockets"
 
 # --- QEMU ends by itself ----------------------------------------------------------------------------
 
