@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -21,9 +22,8 @@
 
 extern char **environ;
 
-/* Starts BINARY --version with its output in *RET_FD and no signal blocked.  Returns 0 or an errno
- * value. */
-static int spawn_version(const char *binary, pid_t *ret_pid, int *ret_fd)
+/* Starts BINARY --version with its output in *RET_FD and no signal blocked.  Returns whether it runs. */
+static bool spawn_version(const char *binary, pid_t *ret_pid, int *ret_fd)
 {
     char option[] = "--version";
     char *argv[] = {(char *)(uintptr_t)binary, option, NULL};
@@ -33,7 +33,7 @@ static int spawn_version(const char *binary, pid_t *ret_pid, int *ret_fd)
     int fds[2], r;
 
     if (pipe2(fds, O_CLOEXEC) < 0)
-        return errno;
+        return false;
     sigemptyset(&none);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
@@ -49,7 +49,7 @@ static int spawn_version(const char *binary, pid_t *ret_pid, int *ret_fd)
         *ret_fd = fds[0];
     else
         close(fds[0]);
-    return r;
+    return r == 0;
 }
 
 /* Reads until the end of output, until BUFFER is full or time is up. */
@@ -80,7 +80,7 @@ char *host_qemu_version(const char *qemu_binary)
     CLEANUP_CLOSE int fd = -1;
     pid_t pid;
 
-    if (spawn_version(qemu_binary, &pid, &fd) != 0)
+    if (!spawn_version(qemu_binary, &pid, &fd))
         return strdup("");
     read_output(fd, output, sizeof output);
     kill(pid, SIGKILL);

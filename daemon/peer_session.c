@@ -84,14 +84,6 @@ static int resolve(void *opaque, const char *endpoint, char **ret_path, struct e
     }
 }
 
-static void channel_reset(void *opaque, const char *endpoint, uint64_t code, const char *text)
-{
-    const struct session *session = opaque;
-
-    log_info("session %s channel to %s: reset (%llu): %s", session->public.name, endpoint,
-             (unsigned long long)code, text);
-}
-
 static void on_ended(void *opaque, const struct error *why)
 {
     struct session *session = opaque;
@@ -199,7 +191,6 @@ static int start_session(struct session *session, struct tls *link,
     };
     const struct pump_handlers handlers = {
         .resolve = resolve,
-        .channel_reset = channel_reset,
         .program = open->purpose == BS_PURPOSE_MIGRATION ? services_program(config) : NULL,
         .ended = on_ended,
         .opaque = session,

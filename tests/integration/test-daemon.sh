@@ -73,6 +73,21 @@ exec 3>&-
 [ ! -e "$tmp/a/control" ] && [ ! -e "$tmp/a/run/port" ] || fail "sockets are left behind"
 expect_log a "bistreamd: stopped"
 
+# Nor does it wait for a peer that says nothing: who asked for it is told.
+start_daemon a
+in_background socat -d -d -u TCP-LISTEN:0,bind=127.0.0.1 OPEN:/dev/null 2>"$tmp/socat.log"
+wait_for "a silent listener" grep -q 'listening on' "$tmp/socat.log"
+port=$(sed -n 's/.*listening on.*127\.0\.0\.1:\([0-9]*\).*/\1/p' "$tmp/socat.log")
+"$bistream" -c "$tmp/a/control" probe "bistream://127.0.0.1:$port" 2>"$tmp/told" &
+prober=$!
+other_pids+=("$prober")
+wait_for "the probe" grep -q 'accepting connection' "$tmp/socat.log"
+SECONDS=0
+stop_daemon a
+[ $SECONDS -le 5 ] || fail "SIGTERM waits for a silent peer: $SECONDS s"
+wait "$prober" && fail "a probe that was broken off says that all is well"
+expect_text "127.0.0.1 port $port" "$(cat "$tmp/told")"
+
 # A daemon that was killed leaves its socket; the next one replaces it.
 start_daemon a
 kill -KILL "${pid_of[a]}"
