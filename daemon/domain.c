@@ -351,24 +351,6 @@ struct domain *domains_find(struct domains *domains, const char *name, struct er
     return domain;
 }
 
-struct domain *domains_find_uuid(struct domains *domains, const uint8_t uuid[UUID_SIZE],
-                                 struct error *err)
-{
-    char text[UUID_TEXT_SIZE];
-    struct domain *domain;
-
-    domains_lock(domains);
-    domain = lookup_uuid(domains, uuid);
-    if (domain)
-        domain->refs++;
-    domains_unlock(domains);
-    if (!domain) {
-        uuid_to_text(uuid, text);
-        error_set(err, ENOENT, "no domain with the UUID %s here", text);
-    }
-    return domain;
-}
-
 int domains_list(struct domains *domains, struct domain ***ret, size_t *ret_count)
 {
     struct domain *domain, **list;

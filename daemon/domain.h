@@ -57,10 +57,8 @@ struct domains *domains_new(const struct config *config, struct loop *loop, stru
  * hold a domain any more. */
 void domains_free(struct domains *domains);
 
-/* Return a reference, or NULL with ERR "no domain named NAME here ...". */
+/* Returns a reference, or NULL with ERR "no domain named NAME here ...". */
 struct domain *domains_find(struct domains *domains, const char *name, struct error *err);
-struct domain *domains_find_uuid(struct domains *domains, const uint8_t uuid[UUID_SIZE],
-                                 struct error *err);
 /* All domains in order of their names, with a reference each, in a malloc'ed array. */
 int domains_list(struct domains *domains, struct domain ***ret, size_t *ret_count);
 
@@ -142,17 +140,17 @@ int domain_undefine(struct domain *domain, struct error *err);
  * UUID is taken; a moved domain of both the same is fine: it comes back.  Nothing is written. */
 struct domain *domain_new_incoming(struct domains *domains, const struct definition *definition,
                                    struct error *err);
-/* The attached QEMU that waits under this name and UUID, with the job begun.  -ENOENT otherwise. */
+/* The attached QEMU that waits under this name and UUID, with the job begun.  NULL with
+ * ERR: -ENOENT, or -EBUSY when another migration has it. */
 struct domain *domain_take_incoming(struct domains *domains, const char *name,
                                     const uint8_t uuid[UUID_SIZE], struct error *err);
 /* Whether domain_new_incoming() found the guest's own moved domain: its old images may be there. */
 bool domain_returning(const struct domain *domain);
 
-/* Starts QEMU with -incoming defer -S and returns once its QMP answers.  PATHS has an image per
- * disk of the definition (NULL for an empty drive, or PATHS NULL: definition_disk_path()).  Not for
- * an attached one.  After a failure no QEMU is left; domain_discard_incoming() is still due.
- * Blocks. */
-int domain_start_incoming(struct domain *domain, const char *const *paths, struct error *err);
+/* Starts QEMU with -incoming defer -S and returns once its QMP answers.  Its images must be where
+ * definition_disk_path() says.  Not for an attached one.  After a failure no QEMU is left;
+ * domain_discard_incoming() is still due.  Blocks. */
+int domain_start_incoming(struct domain *domain, struct error *err);
 
 /* The guest is here: running or paused, which is written to its file.  Ends the job.  The domain is
  * the registry's then, also when writing failed (with ERR, for the log). */

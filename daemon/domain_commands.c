@@ -142,7 +142,7 @@ static int start_claimed(struct domain *domain, struct error *err)
     for (size_t i = 0; i < definition->disk_count; i++)
         definition->disks[i].size = sizes[i];
     domains_unlock(domain->domains);
-    if ((r = domain_save(domain, err)) < 0 || (r = vm_launch(domain, NULL, err)) < 0)
+    if ((r = domain_save(domain, err)) < 0 || (r = vm_launch(domain, err)) < 0)
         return r;
     wait = qmp_wait_ms(VM_COMMAND_MS);
     r = guest_query(domain->qmp, &info, &wait, err);

@@ -108,9 +108,9 @@ bool domain_returning(const struct domain *domain)
     return domain->previous != NULL;
 }
 
-int domain_start_incoming(struct domain *domain, const char *const *paths, struct error *err)
+int domain_start_incoming(struct domain *domain, struct error *err)
 {
-    return vm_launch(domain, paths, err);
+    return vm_launch(domain, err);
 }
 
 int domain_finish_incoming(struct domain *domain, bool running, struct error *err)

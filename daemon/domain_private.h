@@ -112,8 +112,8 @@ int domains_load(struct domains *domains, struct error *err);
 
 /* Where the serial port is logged: malloc'ed; NULL: nowhere, or no memory. */
 char *vm_serial_log(const struct domain *domain);
-/* Starts the QEMU of the definition.  PATHS as in domain_start_incoming(). */
-int vm_launch(struct domain *domain, const char *const *paths, struct error *err);
+/* Starts the QEMU of the definition. */
+int vm_launch(struct domain *domain, struct error *err);
 /* Looks for the QEMU that an earlier daemon has left running, and sets the state; when there is
  * none any more, the domain is shut off (attached: gone).  DOMAIN is referenced by the caller. */
 void vm_recover(struct domain *domain);

@@ -254,8 +254,8 @@ static int has_backing(const char *path, const char *format, bool *ret, struct e
     return 0;
 }
 
-static int describe_disks(const struct domain *domain, const char *const *paths,
-                          struct launch_texts *texts, struct error *err)
+static int describe_disks(const struct domain *domain, struct launch_texts *texts,
+                          struct error *err)
 {
     const char *pool = domain->domains->config->pool_dir;
 
@@ -265,7 +265,7 @@ static int describe_disks(const struct domain *domain, const char *const *paths,
         int r;
 
         if (disk->file)
-            texts->paths[i] = paths ? strdup(paths[i]) : definition_disk_path(disk, pool);
+            texts->paths[i] = definition_disk_path(disk, pool);
         if (disk->file && !texts->paths[i])
             return error_set(err, ENOMEM, "no memory to start %s", domain->name);
         r = has_backing(texts->paths[i], disk->format, &backing, err);
@@ -284,8 +284,8 @@ static int describe_disks(const struct domain *domain, const char *const *paths,
     return 0;
 }
 
-static int describe(const struct domain *domain, const char *const *paths,
-                    struct launch_texts *texts, struct launch *launch, struct error *err)
+static int describe(const struct domain *domain, struct launch_texts *texts, struct launch *launch,
+                    struct error *err)
 {
     const struct definition *definition = domain->definition;
     const struct config *config = domain->domains->config;
@@ -327,10 +327,10 @@ static int describe(const struct domain *domain, const char *const *paths,
         .pidfile = domain->pidfile,
         .log = domain->qemu_log,
     };
-    return describe_disks(domain, paths, texts, err);
+    return describe_disks(domain, texts, err);
 }
 
-int vm_launch(struct domain *domain, const char *const *paths, struct error *err)
+int vm_launch(struct domain *domain, struct error *err)
 {
     CLEANUP(launch_texts_free) struct launch_texts *texts = calloc(1, sizeof *texts);
     struct launch launch;
@@ -339,7 +339,7 @@ int vm_launch(struct domain *domain, const char *const *paths, struct error *err
 
     if (!texts)
         return error_set(err, ENOMEM, "no memory to start %s", domain->name);
-    r = describe(domain, paths, texts, &launch, err);
+    r = describe(domain, texts, &launch, err);
     if (r < 0)
         return r;
     if (mkdir(domain->log_dir, 0750) < 0 && errno != EEXIST)

@@ -359,7 +359,7 @@ int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *
     if (r == 0 && !domain_attached(in->domain)) {
         r = make_volumes(in, definition, err);
         if (r == 0)
-            r = domain_start_incoming(in->domain, NULL, err);
+            r = domain_start_incoming(in->domain, err);
     }
     if (r == 0)
         r = await_stream(in, err);

@@ -71,7 +71,7 @@ static void test_discard(void **state)
 
     snprintf(path, sizeof path, "%s/web.qcow2", house->pool_dir);
     assert_ok(image_create(path, "qcow2", 8 << 20, NULL, NULL, &err), &err);
-    assert_ok(domain_start_incoming(domain, NULL, &err), &err);
+    assert_ok(domain_start_incoming(domain, &err), &err);
     assert_ok(guest_query(domain_qmp(domain, &err), &info, &wait, &err), &err);
     assert_string_equal(info.run_state, "inmigrate");
     assert_false(house_has(house, "state/domains/web.json"));
@@ -96,7 +96,7 @@ static void test_discard_early(void **state)
     assert_unknown(house, "web");
 
     domain = come_in(house, "web", "\"machine\": \"none-such\"", &err);
-    assert_true(domain_start_incoming(domain, NULL, &err) < 0);
+    assert_true(domain_start_incoming(domain, &err) < 0);
     assert_string_equal(err.text, "can't start web: QEMU (" QEMU_BINARY ") ended at its start: Use "
                                   "-machine help to list supported machines");
     assert_ok(domain_discard_incoming(domain, &err), &err);
@@ -104,7 +104,7 @@ static void test_discard_early(void **state)
     assert_unknown(house, "web");
 
     domain = come_in(house, "web", "", &err);
-    assert_ok(domain_start_incoming(domain, NULL, &err), &err);
+    assert_ok(domain_start_incoming(domain, &err), &err);
     house->others[house->other_count++] = dup(qmp_pidfd(domain_qmp(domain, &err)));
     assert_ok(launch_kill(house->others[0], 10000, &err), &err);
     assert_state(domain, "incoming"); /* until its job says what becomes of it */
@@ -119,7 +119,7 @@ static void test_finish(void **state)
     struct error err = ERROR_INIT;
     struct domain *domain = come_in(house, "web", WITH_UUID, &err);
 
-    assert_ok(domain_start_incoming(domain, NULL, &err), &err);
+    assert_ok(domain_start_incoming(domain, &err), &err);
     assert_ok(domain_finish_incoming(domain, true, &err), &err);
     assert_state(domain, "running");
     assert_true(house_has(house, "state/domains/web.json"));
@@ -194,14 +194,14 @@ static void test_comes_back(void **state)
     domain = come_in(house, "web", WITH_UUID ", \"vcpus\": 2", &err);
     assert_ptr_equal(domain, moved);
     assert_true(domain_returning(domain));
-    assert_ok(domain_start_incoming(domain, NULL, &err), &err);
+    assert_ok(domain_start_incoming(domain, &err), &err);
     assert_ok(domain_discard_incoming(domain, &err), &err);
     assert_state(moved, "moved to there");
     assert_vcpus(moved, 1); /* as it left */
     domain_unref(domain);
 
     domain = come_in(house, "web", WITH_UUID ", \"vcpus\": 2", &err);
-    assert_ok(domain_start_incoming(domain, NULL, &err), &err);
+    assert_ok(domain_start_incoming(domain, &err), &err);
     assert_ok(domain_finish_incoming(domain, false, &err), &err);
     assert_state(moved, "paused");
     assert_false(domain_returning(moved));
