@@ -162,7 +162,7 @@ static int begin_reset(struct mux_session *session)
     const struct bs_frame *frame = &session->input.frame;
 
     if (frame->limit == 0 || frame->limit == BS_RESET_CLOSED)
-        return mux_session_violation(session, "RESET on channel %u: code %" PRIu64 " says nothing",
+        return mux_session_violation(session, "RESET on channel %u: no code is %" PRIu64,
                                      frame->channel, frame->limit);
     return 0;
 }
@@ -400,6 +400,6 @@ int mux_session_receive(struct mux_session *session, const uint8_t *data, size_t
         return -EPROTO;
     r = rpc_decoder_feed(&session->input.decoder, data, length, &used);
     if (r < 0 && !session->deaf)
-        mux_session_violation(session, "message of a length, type or status that there is none of");
+        mux_session_violation(session, "message with an impossible length, type or status");
     return r < 0 ? -EPROTO : 0;
 }
