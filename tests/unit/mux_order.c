@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/* What goes out next, how much of it at once, and what is said once instead of often. */
+#include "config.h"
+
+#include "tests/unit/mux_wire.h"
+#include "tests/unit/unit.h"
+
+#include <string.h>
+
+#define MS UINT64_C(1000000)
+
+enum { FULL = BS_FRAME_MESSAGE_MAX - RPC_FRAME_OVERHEAD }; /* bytes in the largest message */
+
+/* Windows wide enough for what follows, and four channels: 1, 3, 5, 7. */
+static struct wire *wire_with_channels(void)
+{
+    struct mux_config config = wire_config(true);
+    struct wire *w;
+
+    config.remote.first_window = 1000000;
+    config.memory = 64 << 20;
+    w = wire_new_with(config);
+    for (int i = 0; i < 4; i++)
+        wire_open(w);
+    return w;
+}
+
+static void test_message_fits_a_record(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, FULL + 1);
+    assert_string_equal(wire_frames(w), "DATA 1 @0 +16332\nDATA 1 @16332 +1\n");
+    wire_free(w);
+}
+
+static void test_bulk_takes_turns(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, 3 * FULL);
+    wire_write(w, 3, FULL + 9);
+    wire_write(w, 5, 2 * FULL);
+    assert_string_equal(wire_frames(w), "DATA 1 @0 +16332\n"
+                                        "DATA 3 @0 +16332\n"
+                                        "DATA 5 @0 +16332\n"
+                                        "DATA 1 @16332 +16332\n"
+                                        "DATA 3 @16332 +9\n"
+                                        "DATA 5 @16332 +16332\n"
+                                        "DATA 1 @32664 +16332\n");
+    assert_false(w->urgent);
+    wire_free(w);
+}
+
+/* Only whole messages, and the turn of what didn't fit comes next time. */
+static void test_buffer_ends(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, 2 * FULL);
+    wire_write(w, 3, 2 * FULL);
+    assert_string_equal(wire_frames_within(w, BS_FRAME_MESSAGE_MAX), "DATA 1 @0 +16332\n");
+    assert_string_equal(wire_frames_within(w, 3 * BS_FRAME_MESSAGE_MAX - 1),
+                        "DATA 3 @0 +16332\nDATA 1 @16332 +16332\n");
+    assert_string_equal(wire_frames(w), "DATA 3 @16332 +16332\n");
+    wire_free(w);
+}
+
+static void test_newly_busy_overtakes_bulk(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, 10 * FULL);
+    wire_frames_within(w, 2 * BS_FRAME_MESSAGE_MAX);
+    wire_write(w, 3, 64);
+    assert_string_equal(wire_frames(w), "DATA 3 @0 +64\nDATA 1 @32664 +16332\n");
+    assert_true(w->urgent);
+    /* with more than a quantum it is bulk itself */
+    wire_write(w, 5, FULL + 1);
+    wire_frames_within(w, BS_FRAME_MESSAGE_MAX);
+    assert_string_equal(wire_frames_within(w, BS_FRAME_MESSAGE_MAX), "DATA 5 @0 +16332\n");
+    wire_free(w);
+}
+
+/* One turn, then to the back: a channel that always has a little must not starve the bulk. */
+static void test_newly_busy_gets_one_turn(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, 5 * FULL);
+    wire_write(w, 3, 5 * FULL);
+    wire_write(w, 5, 10000);
+    assert_string_equal(wire_frames_within(w, BS_FRAME_MESSAGE_MAX), "DATA 5 @0 +10000\n");
+    wire_write(w, 5, 10000);
+    assert_string_equal(wire_frames_within(w, 3 * BS_FRAME_MESSAGE_MAX),
+                        "DATA 1 @0 +16332\nDATA 3 @0 +16332\nDATA 5 @10000 +10000\n");
+    wire_free(w);
+}
+
+static void test_channel_0_overtakes(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, 3 * FULL);
+    wire_write(w, 3, 64);
+    wire_write(w, 0, FULL + 10);
+    assert_string_equal(wire_frames(w), "DATA 0 @0 +16332\n"
+                                        "DATA 0 @16332 +10\n"
+                                        "DATA 3 @0 +64\n"
+                                        "DATA 1 @0 +16332\n");
+    assert_true(w->urgent);
+    assert_string_equal(wire_frames(w), "DATA 1 @16332 +16332\nDATA 1 @32664 +16332\n");
+    assert_false(w->urgent);
+    wire_free(w);
+}
+
+static void test_control_goes_first(void **state)
+{
+    struct mux_config config = wire_config(true);
+    struct wire *w;
+    uint32_t c;
+
+    (void)state;
+    config.remote = (struct mux_limits){.first_window = 1000000, .channels = 10};
+    config.memory = 64 << 20;
+    w = wire_new_with(config);
+    for (int i = 0; i < 3; i++)
+        wire_open(w);
+    wire_write(w, 0, 10);
+    wire_write(w, 1, 3 * FULL);
+    mux_channel_end(w->session, 1);
+    mux_channel_end(w->session, 3);
+    wire_say_data(w, 5, 0, 50);
+    assert_int_equal(mux_channel_open(w->session, "b", &c), 0);
+    mux_channel_reset(w->session, 3, BS_RESET_CANCELLED, "enough");
+    wire_say(w, BS_FRAME_PING, 0, 123, 0, NULL);
+    assert_string_equal(wire_frames(w), "PONG 123\n"
+                                        "LIMIT 5 received 50 limit 150\n"
+                                        "OPEN 7 b\n"
+                                        "RESET 3 code 1 enough\n"
+                                        "DATA 0 @0 +10\n"
+                                        "DATA 1 @0 +16332\n");
+    assert_string_equal(wire_frames(w), "DATA 1 @16332 +16332\n"
+                                        "DATA 1 @32664 +16332\n"
+                                        "EOF 1 @48996\n");
+    wire_free(w);
+}
+
+/* A LIMIT accompanies bulk the other way: it doesn't make writes small. */
+static void test_limit_is_not_urgent(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, 3 * FULL);
+    wire_say_data(w, 1, 0, 50);
+    assert_string_equal(wire_frames(w), "LIMIT 1 received 50 limit 150\n"
+                                        "DATA 1 @0 +16332\n"
+                                        "DATA 1 @16332 +16332\n"
+                                        "DATA 1 @32664 +16332\n");
+    assert_false(w->urgent);
+    wire_free(w);
+}
+
+static void test_opens_go_in_rising_order(void **state)
+{
+    struct wire *w = wire_new(false);
+    uint32_t c;
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(mux_channel_open(w->session, "a", &c), 0);
+    mux_channel_reset(w->session, 4, BS_RESET_CANCELLED, "");
+    mux_channel_end(w->session, 2);
+    assert_string_equal(wire_frames(w), "OPEN 2 a\nEOF 2 @0\nOPEN 6 a\nOPEN 8 a\n");
+    wire_free(w);
+}
+
+/* Reading never waits for writing, and needs no memory for it: what is answered is a flag. */
+static void test_newest_pong_only(void **state)
+{
+    struct wire *w = wire_new(true);
+
+    (void)state;
+    for (uint64_t token = 100; token < 1100; token++)
+        wire_say(w, BS_FRAME_PING, 0, token, 0, NULL);
+    assert_string_equal(wire_frames(w), "PONG 1099\n");
+    assert_true(w->urgent);
+    wire_free(w);
+}
+
+static void test_keepalive_is_answered(void **state)
+{
+    static const uint8_t ping[28] = {0, 0, 0, 28, 0x6b, 0x65, 0x65, 0x70, 0, 0,
+                                     0, 1, 0, 0,  0,    1,    0,    0,    0, 2};
+    static const uint8_t pong[28] = {0, 0, 0, 28, 0x6b, 0x65, 0x65, 0x70, 0, 0,
+                                     0, 1, 0, 0,  0,    2,    0,    0,    0, 2};
+    struct wire *w = wire_new(true);
+
+    (void)state;
+    assert_int_equal(wire_say_bytes(w, ping, sizeof ping), 0);
+    assert_int_equal(wire_say_bytes(w, ping, sizeof ping), 0);
+    assert_string_equal(wire_frames(w), "KEEPALIVE\n");
+    assert_int_equal(wire_say_bytes(w, pong, sizeof pong), 0);
+    assert_string_equal(wire_frames(w), "");
+    assert_string_equal(wire_events(w), "");
+    wire_free(w);
+}
+
+/* 256 KiB to 1 MiB by what there is; 64 KiB for 100 ms after a small message. */
+static void test_gather(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    assert_int_equal(mux_session_gather(w->session, w->now), 256 << 10);
+    wire_write(w, 1, 300000);
+    wire_write(w, 3, 300000);
+    assert_int_equal(mux_session_gather(w->session, w->now), 600000);
+    wire_write(w, 1, 600000);
+    assert_int_equal(mux_session_gather(w->session, w->now), 1 << 20);
+    wire_write(w, 5, 64);
+    wire_frames(w);
+    assert_int_equal(mux_session_gather(w->session, w->now), 64 << 10);
+    assert_int_equal(mux_session_gather(w->session, w->now + 99 * MS), 64 << 10);
+    assert_int_equal(mux_session_gather(w->session, w->now + 100 * MS), 1 << 20);
+    wire_free(w);
+}
+
+/* The end of bulk is no small message. */
+static void test_end_of_bulk_is_not_small(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, FULL + 10);
+    wire_frames(w);
+    assert_false(w->urgent);
+    assert_int_equal(mux_session_gather(w->session, w->now), 256 << 10);
+    wire_free(w);
+}
+
+/* More frames are due than fit: the rest comes next. */
+static void test_many_controls(void **state)
+{
+    struct mux_config config = wire_config(true);
+    struct wire *w;
+    uint32_t c;
+    size_t opens = 0;
+
+    (void)state;
+    config.remote.channels = 1000;
+    config.memory = 1 << 20;
+    w = wire_new_with(config);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(mux_channel_open(w->session, "nbd/vda", &c), 0);
+    while (mux_session_wants_send(w->session)) {
+        const char *frames = wire_frames_within(w, BS_FRAME_MESSAGE_MAX);
+
+        for (const char *line = frames; *line; line = strchr(line, '\n') + 1)
+            opens++;
+    }
+    assert_int_equal(opens, 1000);
+    wire_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_message_fits_a_record),
+        cmocka_unit_test(test_bulk_takes_turns),
+        cmocka_unit_test(test_buffer_ends),
+        cmocka_unit_test(test_newly_busy_overtakes_bulk),
+        cmocka_unit_test(test_newly_busy_gets_one_turn),
+        cmocka_unit_test(test_channel_0_overtakes),
+        cmocka_unit_test(test_control_goes_first),
+        cmocka_unit_test(test_limit_is_not_urgent),
+        cmocka_unit_test(test_opens_go_in_rising_order),
+        cmocka_unit_test(test_newest_pong_only),
+        cmocka_unit_test(test_keepalive_is_answered),
+        cmocka_unit_test(test_gather),
+        cmocka_unit_test(test_end_of_bulk_is_not_small),
+        cmocka_unit_test(test_many_controls),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
