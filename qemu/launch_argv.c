@@ -163,7 +163,7 @@ static void add_nic(struct args *args, const struct launch_nic *nic, size_t numb
         add_option(args, "-netdev", "%s", nic->type);
         add_key(args, "id", "net%zu", number);
     }
-    if (nic->ifname) {
+    if (connected && nic->ifname) {
         add_key(args, "ifname", "%s", nic->ifname);
         add_key(args, "script", "no");
         add_key(args, "downscript", "no");

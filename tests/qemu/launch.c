@@ -16,11 +16,14 @@ static void test_guest_is_as_described(void **state)
 {
     struct bench *bench = *state;
     struct vm *vm = vm_new(bench, "a");
+    static const struct launch_nic nics[] = {{.type = "user"}, {.type = "none", .model = "e1000"}};
     struct error err = ERROR_INIT;
     struct guest_info info;
 
     vm_make_disks(vm);
     vm->launch.paused = true;
+    vm->launch.nics = nics;
+    vm->launch.n_nics = ARRAY_LENGTH(nics);
     vm_start(vm, bench);
     assert_ok(guest_query(vm->qmp, &info, WAIT, &err), &err);
     assert_string_equal(info.name, "test, with a comma");
@@ -139,27 +142,46 @@ static void test_running_one_is_not_replaced(void **state)
     assert_true(vm_is_running(vm));
 }
 
-static void test_commas(void **state)
+static bool has_argument(char **argv, const char *argument)
+{
+    for (; *argv; argv++) {
+        if (strcmp(*argv, argument) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void test_arguments(void **state)
 {
     static const struct launch_disk disk = {
         .target = "vda", .path = "/a,b=c", .format = "raw", .readonly = true, .discard = true};
+    static const struct launch_nic nics[] = {
+        {.type = "tap", .ifname = "t0", .mac = "52:54:00:00:00:01"},
+        {.type = "none", .ifname = "t1", .model = "e1000"},
+    };
     const struct launch launch = {.binary = "qemu",
                                   .name = "n",
                                   .vcpus = 1,
                                   .memory = 1 << 20,
                                   .disks = &disk,
                                   .n_disks = 1,
+                                  .nics = nics,
+                                  .n_nics = 2,
+                                  .serial_log = "/x,y",
                                   .pidfile = "/p"};
     char **argv = launch_argv(&launch, 5, -1, NULL);
-    bool found = false;
 
     (void)state;
     assert_non_null(argv);
-    for (char **arg = argv; *arg; arg++)
-        found |= strcmp(*arg, "if=none,id=drive-vda,node-name=vda,driver=raw,discard=ignore,"
-                              "file.driver=file,file.node-name=vda-file,"
-                              "file.filename=/a,,b=c,file.discard=ignore,read-only=on") == 0;
-    assert_true(found);
+    assert_true(has_argument(argv, "if=none,id=drive-vda,node-name=vda,driver=raw,discard=ignore,"
+                                   "file.driver=file,file.node-name=vda-file,"
+                                   "file.filename=/a,,b=c,file.discard=ignore,read-only=on"));
+    assert_true(has_argument(argv, "tap,id=net0,ifname=t0,script=no,downscript=no"));
+    assert_true(has_argument(argv, "virtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:00:00:01"));
+    assert_true(has_argument(argv, "e1000,id=nic1"));
+    assert_true(has_argument(argv, "file,id=serial0,path=/x,,y,append=on"));
+    assert_true(has_argument(argv, "socket,id=qmp,fd=5,server=on,wait=off"));
+    assert_false(has_argument(argv, "-S"));
     launch_free_argv(argv);
 }
 
@@ -169,7 +191,7 @@ static int run(void)
         QEMU_TEST(test_guest_is_as_described), QEMU_TEST(test_process_is_on_its_own),
         QEMU_TEST(test_found_again),           QEMU_TEST(test_second_client),
         QEMU_TEST(test_failures_say_why),      QEMU_TEST(test_running_one_is_not_replaced),
-        cmocka_unit_test(test_commas),
+        cmocka_unit_test(test_arguments),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

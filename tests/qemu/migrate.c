@@ -49,11 +49,70 @@ static void test_refusals(void **state)
     migrating_finish(pair.source, pair.destination);
 }
 
+/* Only the top layer is copied; the base is there already. */
+static void test_top_layer(void **state)
+{
+    struct bench *bench = *state;
+    struct migrating pair = {.bench = bench,
+                             .source = vm_new(bench, "source"),
+                             .destination = vm_new(bench, "destination")};
+    struct error err = ERROR_INIT;
+    struct image_info info;
+    char base[VM_PATH];
+
+    snprintf(base, sizeof base, "%s/base", pair.source->folder);
+    vm_make_guest(pair.source);
+    assert_int_equal(rename(pair.source->paths[0], base), 0);
+    assert_ok(image_create(pair.source->paths[0], "qcow2", vm_disk_size, base, "qcow2", &err),
+              &err);
+    vm_start(pair.source, bench);
+    assert_ok(image_create(pair.destination->paths[0], "qcow2", vm_disk_size, base, "qcow2", &err),
+              &err);
+    vm_start_incoming(pair.destination, bench);
+    vm_describe_mirrors(pair.destination, pair.mirrors);
+    pair.mirrors[0].top = true;
+    assert_ok(migration_prepare(pair.source->qmp, true, WAIT, &err), &err);
+    for (size_t i = 0; i < VM_DISKS; i++)
+        assert_ok(block_mirror_start(pair.source->qmp, &pair.mirrors[i], WAIT, &err), &err);
+    assert_ok(block_mirrors_wait_ready(pair.source->qmp, pair.mirrors, VM_DISKS, WAIT, &err), &err);
+    migrating_until_pre_switchover(pair.source, pair.destination);
+    migrating_until_completed(pair.source, pair.destination, pair.mirrors);
+    migrating_finish(pair.source, pair.destination);
+    assert_ok(image_info_read(pair.destination->paths[0], "qcow2", &info, &err), &err);
+    assert_string_equal(info.backing_path, base);
+    assert_true(info.actual_size < 8 << 20); /* the base holds that much data */
+    image_info_release(&info);
+}
+
+/* Synchronous writes, and a limit that is lifted in flight. */
+static void test_write_blocking(void **state)
+{
+    struct migrating pair = migrating_pair(*state);
+    struct error err = ERROR_INIT;
+
+    assert_ok(migration_prepare(pair.source->qmp, true, WAIT, &err), &err);
+    vm_describe_mirrors(pair.destination, pair.mirrors);
+    for (size_t i = 0; i < VM_DISKS; i++) {
+        pair.mirrors[i].write_blocking = true;
+        pair.mirrors[i].bandwidth = 65536;
+        assert_ok(block_mirror_start(pair.source->qmp, &pair.mirrors[i], WAIT, &err), &err);
+    }
+    for (size_t i = 0; i < VM_DISKS; i++)
+        assert_ok(block_mirror_set_bandwidth(pair.source->qmp, &pair.mirrors[i], 0, WAIT, &err),
+                  &err);
+    assert_ok(block_mirrors_wait_ready(pair.source->qmp, pair.mirrors, VM_DISKS, WAIT, &err), &err);
+    migrating_until_pre_switchover(pair.source, pair.destination);
+    migrating_until_completed(pair.source, pair.destination, pair.mirrors);
+    migrating_finish(pair.source, pair.destination);
+}
+
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
         QEMU_TEST(test_migration),
         QEMU_TEST(test_refusals),
+        QEMU_TEST(test_top_layer),
+        QEMU_TEST(test_write_blocking),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

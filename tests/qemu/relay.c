@@ -47,7 +47,7 @@ static void accept_one(struct relay *relay)
 /* Carries what descriptor I has to say to its partner; an end is an end for both. */
 static void carry(struct relay *relay, size_t i)
 {
-    static char buffer[1 << 16];
+    char buffer[1 << 16];
     int from = relay->fds[i], to = relay->fds[i ^ 1];
     ssize_t n = read(from, buffer, sizeof buffer), sent = 0;
 

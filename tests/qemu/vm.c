@@ -129,8 +129,10 @@ void vm_make_disks(struct vm *vm)
 {
     struct error err = ERROR_INIT;
 
-    for (size_t i = 0; i < VM_DISKS; i++)
-        assert_ok(image_create(vm->paths[i], formats[i], vm_disk_size, NULL, NULL, &err), &err);
+    for (size_t i = 0; i < VM_DISKS; i++) {
+        if (access(vm->paths[i], F_OK) != 0)
+            assert_ok(image_create(vm->paths[i], formats[i], vm_disk_size, NULL, NULL, &err), &err);
+    }
 }
 
 void vm_start(struct vm *vm, struct bench *bench)

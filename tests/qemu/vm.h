@@ -48,7 +48,7 @@ int bench_teardown(void **state);
 struct vm *vm_new(struct bench *bench, const char *name);
 /* The guest of tests/guest on its disks; it writes for ever once started. */
 void vm_make_guest(struct vm *vm);
-/* Empty disks of the same sizes. */
+/* Empty disks of the same sizes, where there are none yet. */
 void vm_make_disks(struct vm *vm);
 /* Starts it and expects success. */
 void vm_start(struct vm *vm, struct bench *bench);
