@@ -186,23 +186,31 @@ static int bind_socket(const char *path, struct error *err)
     return take_fd(&fd);
 }
 
-static int open_all(struct start *start, struct error *err)
+/* False: ERR says what couldn't be had. */
+static bool open_all(struct start *start, struct error *err)
 {
     const struct launch *launch = start->launch;
 
     start->null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (start->null < 0)
-        return error_set_errno(err, errno, "can't open /dev/null");
+    if (start->null < 0) {
+        error_set_errno(err, errno, "can't open /dev/null");
+        return false;
+    }
     start->log = open(launch->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    if (start->log < 0)
-        return error_set_errno(err, errno, "can't open QEMU's log file %s", launch->log);
+    if (start->log < 0) {
+        error_set_errno(err, errno, "can't open QEMU's log file %s", launch->log);
+        return false;
+    }
     start->qmp = bind_socket(launch->qmp_socket, err);
-    if (start->qmp >= 0 && launch->admin_socket)
+    if (start->qmp < 0)
+        return false;
+    if (launch->admin_socket) {
         start->admin = bind_socket(launch->admin_socket, err);
-    if (start->qmp < 0 || (launch->admin_socket && start->admin < 0))
-        return -EIO; /* ERR is set */
+        if (start->admin < 0)
+            return false;
+    }
     start->argv = launch_argv(launch, start->qmp, start->admin, err);
-    return start->argv ? 0 : -EINVAL;
+    return start->argv;
 }
 
 static void close_all(struct start *start)
@@ -262,9 +270,9 @@ struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, 
     struct error reason = ERROR_INIT;
     struct qmp *qmp = NULL;
     off_t log_start = 0;
-    pid_t pid;
+    pid_t pid = 0;
 
-    if (open_all(&start, &reason) == 0) {
+    if (open_all(&start, &reason)) {
         log_start = lseek(start.log, 0, SEEK_END);
         pidfd = spawn(&start, &pid, &reason);
     }

@@ -61,28 +61,24 @@ add_option(struct args *args, const char *option, const char *format, ...)
     take(args, r < 0 ? NULL : head);
 }
 
-static char *double_commas(const char *value)
+/* Puts VALUE at TO with its commas doubled. */
+static void copy_doubling_commas(char *to, const char *value)
 {
-    char *doubled = malloc(2 * strlen(value) + 1);
-    size_t used = 0;
-
-    if (!doubled)
-        return NULL;
     for (; *value; value++) {
         if (*value == ',')
-            doubled[used++] = ',';
-        doubled[used++] = *value;
+            *to++ = ',';
+        *to++ = *value;
     }
-    doubled[used] = '\0';
-    return doubled;
+    *to = '\0';
 }
 
 /* Appends ",KEY=VALUE" to the option that was added last. */
 static void __attribute__((format(printf, 3, 4)))
 add_key(struct args *args, const char *key, const char *format, ...)
 {
-    CLEANUP_FREE char *value = NULL, *doubled = NULL;
-    char *longer, **last;
+    CLEANUP_FREE char *value = NULL;
+    char **last, *longer;
+    size_t used;
     va_list ap;
     int r;
 
@@ -92,12 +88,14 @@ add_key(struct args *args, const char *key, const char *format, ...)
     r = vasprintf(&value, format, ap);
     va_end(ap);
     last = &args->list[args->count - 1];
-    if (r < 0 || !(doubled = double_commas(value)) ||
-        asprintf(&longer, "%s,%s=%s", *last, key, doubled) < 0) {
+    used = strlen(*last) + strlen(key) + 2; /* with the comma and the equals sign */
+    longer = r < 0 ? NULL : realloc(*last, used + 2 * strlen(value) + 1);
+    if (!longer) {
         args->failed = true;
         return;
     }
-    free(*last);
+    strcat(strcat(strcat(longer, ","), key), "=");
+    copy_doubling_commas(longer + used, value);
     *last = longer;
 }
 
