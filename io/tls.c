@@ -179,6 +179,10 @@ uint32_t tls_events(const struct tls *tls)
            (tls_unsent(tls) > 0 ? (uint32_t)EPOLLOUT : 0);
 }
 
+/* What reading may leave to be sent: answers to a peer's key updates.  One that asks for more of
+ * them than it ever reads would fill our memory. */
+enum { UNSENT_MAX = 8 * 1024 * 1024 };
+
 /* ---- reading, and the handshake -------------------------------------------------------------- */
 
 /* After OpenSSL returned R <= 0.  Returns 1 when there is more input now: ask again; 0 at the
@@ -260,6 +264,10 @@ ssize_t tls_read(struct tls *tls, void *buffer, size_t size, struct error *err)
     do {
         ERR_clear_error();
         r = SSL_read_ex(tls->ssl, buffer, size, &n);
+        if (tls_unsent(tls) > UNSENT_MAX) {
+            tls->failed = true;
+            return error_set(err, EPROTO, "%s asks for new keys and doesn't read them", tls->peer);
+        }
         if (r == 1)
             return (ssize_t)n;
         r = after_failure(tls, r, err);
