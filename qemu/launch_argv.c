@@ -78,7 +78,7 @@ add_key(struct args *args, const char *key, const char *format, ...)
 {
     CLEANUP_FREE char *value = NULL;
     char **last, *longer;
-    size_t used;
+    size_t before, used;
     va_list ap;
     int r;
 
@@ -88,13 +88,14 @@ add_key(struct args *args, const char *key, const char *format, ...)
     r = vasprintf(&value, format, ap);
     va_end(ap);
     last = &args->list[args->count - 1];
-    used = strlen(*last) + strlen(key) + 2; /* with the comma and the equals sign */
+    before = strlen(*last);
+    used = before + strlen(key) + 2; /* with the comma and the equals sign */
     longer = r < 0 ? NULL : realloc(*last, used + 2 * strlen(value) + 1);
     if (!longer) {
         args->failed = true;
         return;
     }
-    strcat(strcat(strcat(longer, ","), key), "=");
+    snprintf(longer + before, used - before + 1, ",%s=", key);
     copy_doubling_commas(longer + used, value);
     *last = longer;
 }
