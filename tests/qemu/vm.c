@@ -235,7 +235,7 @@ void vm_check_writes(struct vm *vm)
 {
     unsigned long long counter = read_counter(vm, 0);
 
-    assert_true(read_counter(vm, counter + 100) > counter);
+    assert_true(read_counter(vm, counter + 20) > counter);
 }
 
 void vm_check_images(struct vm *vm)
