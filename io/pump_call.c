@@ -67,11 +67,8 @@ static int take_results(const struct outgoing *call, const struct rpc_message *r
 {
     int r;
 
-    if (reply->header.status != BS_OK) {
-        r = rpc_error_decode(reply->payload, reply->length, call->err);
-        return r == -EBADMSG ? error_set(call->err, EBADMSG, "an error that can't be decoded came")
-                             : r;
-    }
+    if (reply->header.status != BS_OK)
+        return rpc_error_decode(reply->payload, reply->length, call->err);
     if (!call->ret_proc)
         return 0;
     r = rpc_payload_decode(reply->payload, reply->length, call->ret_proc, call->ret);
