@@ -27,6 +27,27 @@ static char *choose_name(const char *device, const char *node)
     return strdup((node[0] && node[0] != '#') || !device[0] ? node : device);
 }
 
+/* The name of the file itself.  QEMU prints "json:{...}" where a file's name alone would not open
+ * the same: a backing file with a node name of its own, a filter in between. */
+static char *read_filename(const json_t *inserted)
+{
+    static const char prefix[] = "json:";
+    const char *text = json_string_value(json_object_get(inserted, "file"));
+    const char *name = text;
+    json_t *options, *file;
+    char *copy;
+
+    if (!text || strncmp(text, prefix, strlen(prefix)) != 0)
+        return strdup(text ? text : "");
+    options = json_loads(text + strlen(prefix), 0, NULL);
+    for (file = options; json_is_object(file); file = json_object_get(file, "file"))
+        if (json_object_get(file, "filename"))
+            name = json_string_value(json_object_get(file, "filename"));
+    copy = strdup(name ? name : text);
+    json_decref(options);
+    return copy;
+}
+
 /* False: no memory. */
 static bool read_drive(const json_t *entry, struct block_drive *drive)
 {
@@ -38,7 +59,7 @@ static bool read_drive(const json_t *entry, struct block_drive *drive)
     drive->qdev = string_at(entry, "qdev");
     drive->node = string_at(inserted, "node-name");
     drive->format = string_at(inserted, "drv");
-    drive->filename = string_at(inserted, "file");
+    drive->filename = read_filename(inserted);
     drive->inserted = inserted;
     drive->readonly = json_is_true(json_object_get(inserted, "ro"));
     drive->size = size > 0 ? (uint64_t)size : 0;

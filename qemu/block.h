@@ -23,7 +23,7 @@ struct block_drive {
     char *node;     /* node-name; "" when empty */
     char *qdev;     /* path of the guest's device; "" when none */
     char *format;   /* "qcow2", "raw"; "" when empty */
-    char *filename; /* as QEMU prints it; "" when empty */
+    char *filename; /* of the image, below all filters; "" when empty */
     bool inserted;  /* false: an empty drive */
     bool readonly;
     uint64_t size; /* what the guest sees, bytes */
