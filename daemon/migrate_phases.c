@@ -399,10 +399,14 @@ static enum bs_owner finish(struct migrate_job *job, struct error *err)
 /* It runs there: whatever goes wrong here from now on is said, and changes nothing. */
 static enum bs_outcome confirm(struct migrate_job *job)
 {
+    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
     struct net_address peer;
     struct error err = ERROR_INIT;
 
     migrate_enter(job, PHASE_CONFIRM, &err);
+    if (migration_wait_postmigrate(job->qmp, &job->memory, &wait, &err) < 0)
+        log_warning("migration %s out: its figures are not final: %s", job->hex, err.text);
+    error_clear(&err);
     if (net_parse_uri(job->args.destination, &peer, &err) < 0 ||
         domain_mark_moved(job->domain, peer.host, &err) < 0)
         migrate_say(job, "the guest runs at the destination, but here: %s", err.text);
