@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * relay PORT FILE THERE BACK: a TCP relay from a free port of 127.0.0.1, written to FILE, to PORT.
+ * What goes there is kept for THERE milliseconds, what comes back for BACK, so that a test can cut
+ * the line (kill the relay) between a message and its answer.
+ *
+ * One thread per direction reads pieces, each with the time when it is due, and hands them to
+ * another that waits and writes: a delay, not a smaller rate.
+ */
+#include "config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+struct piece {
+    STAILQ_ENTRY(piece) link;
+    uint64_t due;   /* ms */
+    ssize_t length; /* 0: the end */
+    uint8_t data[16384];
+};
+
+struct direction {
+    int from, to;
+    uint64_t delay; /* ms */
+    pthread_mutex_t lock;
+    pthread_cond_t came;
+    STAILQ_HEAD(, piece) pieces;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "relay: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static void *read_pieces(void *opaque)
+{
+    struct direction *direction = opaque;
+    struct piece *piece;
+    bool more = true;
+
+    while (more) {
+        piece = malloc(sizeof *piece);
+        if (!piece)
+            die("no memory");
+        piece->length = read(direction->from, piece->data, sizeof piece->data);
+        piece->due = now_ms() + direction->delay;
+        more = piece->length > 0;
+        pthread_mutex_lock(&direction->lock);
+        STAILQ_INSERT_TAIL(&direction->pieces, piece, link);
+        pthread_cond_signal(&direction->came);
+        pthread_mutex_unlock(&direction->lock);
+    }
+    return NULL;
+}
+
+static struct piece *next_piece(struct direction *direction)
+{
+    struct piece *piece;
+
+    pthread_mutex_lock(&direction->lock);
+    while (!(piece = STAILQ_FIRST(&direction->pieces)))
+        pthread_cond_wait(&direction->came, &direction->lock);
+    STAILQ_REMOVE_HEAD(&direction->pieces, link);
+    pthread_mutex_unlock(&direction->lock);
+    return piece;
+}
+
+static void wait_until(uint64_t due)
+{
+    const struct timespec until = {.tv_sec = (time_t)(due / 1000),
+                                   .tv_nsec = (long)(due % 1000) * 1000000};
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+        ;
+}
+
+/* Returns false when the other side takes no more. */
+static bool write_all(int fd, const uint8_t *data, ssize_t length)
+{
+    while (length > 0) {
+        ssize_t n = send(fd, data, (size_t)length, MSG_NOSIGNAL);
+
+        if (n <= 0)
+            return false;
+        data += n;
+        length -= n;
+    }
+    return true;
+}
+
+static void *write_pieces(void *opaque)
+{
+    struct direction *direction = opaque;
+    bool more = true;
+
+    while (more) {
+        struct piece *piece = next_piece(direction);
+
+        wait_until(piece->due);
+        more = piece->length > 0 && write_all(direction->to, piece->data, piece->length);
+        free(piece);
+    }
+    shutdown(direction->to, SHUT_WR);
+    return NULL;
+}
+
+static void start_direction(int from, int to, uint64_t delay)
+{
+    struct direction *direction = calloc(1, sizeof *direction);
+    pthread_t thread;
+
+    if (!direction)
+        die("no memory");
+    direction->from = from;
+    direction->to = to;
+    direction->delay = delay;
+    pthread_mutex_init(&direction->lock, NULL);
+    pthread_cond_init(&direction->came, NULL);
+    STAILQ_INIT(&direction->pieces);
+    if (pthread_create(&thread, NULL, read_pieces, direction) != 0 ||
+        pthread_create(&thread, NULL, write_pieces, direction) != 0)
+        die("no threads");
+}
+
+static int dial(uint16_t port)
+{
+    const struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
+        die("can't connect");
+    return fd;
+}
+
+/* Listens on a free port, which is written to FILE. */
+static int listen_anywhere(const char *file)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    FILE *out;
+
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
+        listen(fd, 8) < 0 || getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+        die("can't listen");
+    out = fopen(file, "we");
+    if (!out || fprintf(out, "%d\n", ntohs(address.sin_port)) < 0 || fclose(out) != 0)
+        die("can't write the port");
+    return fd;
+}
+
+int main(int argc, char **argv)
+{
+    int listener, in, out;
+
+    if (argc != 5) {
+        fputs("usage: relay PORT FILE THERE BACK\n", stderr);
+        return 2;
+    }
+    listener = listen_anywhere(argv[2]);
+    while ((in = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        out = dial((uint16_t)atoi(argv[1]));
+        start_direction(in, out, strtoull(argv[3], NULL, 10));
+        start_direction(out, in, strtoull(argv[4], NULL, 10));
+    }
+    die("can't accept");
+}
