@@ -317,8 +317,12 @@ static void finish_failed(struct incoming *in, bool may_run, const struct error 
 
     log_error("migration %s (%s) in: %s", in->hex, domain_name(in->domain), why->text);
     if (may_run) {
-        /* Stays MINE: its QEMU is there, or is gone after it may have run. */
+        /* Stays MINE: its QEMU is there, or is gone after it may have run.  The domain is the
+         * operator's to look at. */
         ret->owner = BS_OWNER_LOST;
+        if (domain_finish_incoming(in->domain, in->running, &fencing) < 0)
+            log_error("migration %s in: %s", in->hex, fencing.text);
+        remove_sockets(in);
     } else if (fence(in, &fencing) < 0) {
         log_error("migration %s in: %s", in->hex, fencing.text);
         ret->owner = BS_OWNER_UNKNOWN;

@@ -20,6 +20,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+
+enum {
+    DISKS_ALONE = 16, /* more of them share places */
+    FIRST_SHARED_PLACE = 0x10,
+};
 
 struct args {
     char **list; /* NULL-terminated */
@@ -128,16 +134,34 @@ static void add_empty_drive(struct args *args, const struct launch_disk *disk)
     add_key(args, "id", "disk-%s", disk->target);
 }
 
-static void add_disk(struct args *args, const struct launch_disk *disk, bool first, bool incoming)
+/* Where the image's bytes are; QEMU has a driver for each and insists on the right one. */
+static const char *protocol_of(const char *path)
 {
-    const char *discard = !disk->readonly && (disk->discard || incoming) ? "unmap" : "ignore";
+    struct stat status;
+
+    return stat(path, &status) == 0 && S_ISBLK(status.st_mode) ? "host_device" : "file";
+}
+
+/* A PCI bus has 32 places.  Where the disks might not find one each, eight share one, and they
+ * stand where nothing else does. */
+static void add_place(struct args *args, size_t number)
+{
+    add_key(args, "addr", "%zx.%zx", FIRST_SHARED_PLACE + number / 8, number % 8);
+    add_key(args, "multifunction", "on");
+}
+
+static void add_disk(struct args *args, const struct launch *launch, size_t number)
+{
+    const struct launch_disk *disk = &launch->disks[number];
+    bool unmap = !disk->readonly && (disk->discard || launch->incoming);
+    const char *discard = unmap ? "unmap" : "ignore";
 
     add_option(args, "-drive", "if=none");
     add_key(args, "id", "drive-%s", disk->target);
     add_key(args, "node-name", "%s", disk->target);
     add_key(args, "driver", "%s", disk->format);
     add_key(args, "discard", "%s", discard);
-    add_key(args, "file.driver", "file");
+    add_key(args, "file.driver", "%s", protocol_of(disk->path));
     add_key(args, "file.node-name", "%s-file", disk->target);
     add_key(args, "file.filename", "%s", disk->path);
     add_key(args, "file.discard", "%s", discard);
@@ -150,7 +174,9 @@ static void add_disk(struct args *args, const struct launch_disk *disk, bool fir
     add_option(args, "-device", "virtio-blk-pci");
     add_key(args, "drive", "drive-%s", disk->target);
     add_key(args, "id", "disk-%s", disk->target);
-    if (first)
+    if (launch->n_disks > DISKS_ALONE)
+        add_place(args, number);
+    if (number == 0)
         add_key(args, "bootindex", "1");
 }
 
@@ -227,7 +253,7 @@ char **launch_argv(const struct launch *launch, int qmp_fd, int admin_fd, struct
     add_machine(&args, launch);
     for (size_t i = 0; i < launch->n_disks; i++) {
         if (launch->disks[i].path)
-            add_disk(&args, &launch->disks[i], i == 0, launch->incoming);
+            add_disk(&args, launch, i);
         else
             add_empty_drive(&args, &launch->disks[i]);
     }
