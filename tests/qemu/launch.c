@@ -185,12 +185,46 @@ static void test_arguments(void **state)
     launch_free_argv(argv);
 }
 
+/* More disks than a PCI bus has places: QEMU finds a place for each all the same. */
+static void test_many_disks(void **state)
+{
+    enum { MANY = 64 };
+    struct bench *bench = *state;
+    struct vm *vm = vm_new(bench, "a");
+    struct launch_disk disks[MANY];
+    char names[MANY][2][256];
+    struct error err = ERROR_INIT;
+    struct block_drive *drives;
+    size_t count;
+
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(names[i][0], sizeof names[i][0], "vd%c%c", (char)('a' + i / 26),
+                 (char)('a' + i % 26));
+        snprintf(names[i][1], sizeof names[i][1], "%s/%s", bench->folder, names[i][0]);
+        assert_ok(image_create(names[i][1], "raw", 1 << 20, NULL, NULL, &err), &err);
+        disks[i] = (struct launch_disk){
+            .target = names[i][0], .path = names[i][1], .format = "raw", .discard = true};
+    }
+    vm->launch.disks = disks;
+    vm->launch.n_disks = MANY;
+    vm_start(vm, bench);
+    assert_ok(block_drives_query(vm->qmp, &drives, &count, WAIT, &err), &err);
+    assert_int_equal(count, MANY);
+    block_drives_free(drives, count);
+    for (size_t i = 0; i < MANY; i++)
+        unlink(names[i][1]);
+}
+
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        QEMU_TEST(test_guest_is_as_described), QEMU_TEST(test_process_is_on_its_own),
-        QEMU_TEST(test_found_again),           QEMU_TEST(test_second_client),
-        QEMU_TEST(test_failures_say_why),      QEMU_TEST(test_running_one_is_not_replaced),
+        QEMU_TEST(test_guest_is_as_described),
+        QEMU_TEST(test_process_is_on_its_own),
+        QEMU_TEST(test_found_again),
+        QEMU_TEST(test_second_client),
+        QEMU_TEST(test_failures_say_why),
+        QEMU_TEST(test_running_one_is_not_replaced),
+        QEMU_TEST(test_many_disks),
         cmocka_unit_test(test_arguments),
     };
 
