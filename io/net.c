@@ -272,7 +272,7 @@ int net_listen(const struct net_address *address, struct error *err)
 
 int net_local_port(int fd)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t size = sizeof address;
 
     if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)

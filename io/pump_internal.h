@@ -182,39 +182,39 @@ struct pump {
     struct loop *loop;             /* constant */
     pthread_t thread;              /* constant */
 
-    enum pump_state state;
     struct tls *link; /* NULL in PUMP_ENDED */
     struct loop_fd *link_watch;
-    bool link_mute; /* nothing can be sent any more */
-    bool link_more; /* bytes that were read from the socket wait in TLS */
     struct mux_session *session;
-    bool session_over;   /* the session has called closed() */
-    const char *fault;   /* found during a callback: the session has to be closed with this text */
-    uint64_t fault_code; /* BS_CLOSE_* */
     struct loop_timer *timer;
     uint64_t state_deadline; /* when PUMP_CLOSING or PUMP_ENDING is cut short */
-    uint64_t close_code;
-    char *close_text;
+    enum pump_state state;
+    bool link_mute;    /* nothing can be sent any more */
+    bool link_more;    /* bytes that were read from the socket wait in TLS */
+    bool session_over; /* the session has called closed() */
     bool close_said;
+    bool why_known;
+    bool accept_warned;  /* said once, until it goes again */
+    uint64_t close_code; /* of the CLOSE that PUMP_CLOSING is about */
+    char *close_text;
+    const char *fault;   /* found during a callback: the session has to be closed with this text */
+    uint64_t fault_code; /* BS_CLOSE_* */
     uint8_t *early;
     size_t early_length;
 
     struct pump_channel_list channels, touched;
     LIST_HEAD(, pump_channel) buckets[PUMP_BUCKETS];
     TAILQ_HEAD(, pump_endpoint) endpoints;
-    uint32_t endpoint_count;
     TAILQ_HEAD(, pump_listener) listeners;
+    uint32_t endpoint_count;
+    uint32_t broken;       /* channels in CHANNEL_OUT_BROKEN */
     uint64_t accept_again; /* LOOP_NEVER, or when descriptors may be there again */
     uint64_t dial_again;   /* LOOP_NEVER, or when programs may accept again */
-    uint32_t broken;       /* channels in CHANNEL_OUT_BROKEN */
     uint64_t sent, received;
 
     struct pump_calls calls;
 
     uint8_t staging[BS_FRAME_MESSAGE_MAX]; /* one TLS record, in either direction */
-
-    bool why_known;
-    struct error why; /* of the end */
+    struct error why;                      /* of the end, once why_known */
 
     pthread_mutex_t lock; /* a leaf, nothing is called under it; guards what follows */
     pthread_cond_t ended_changed;

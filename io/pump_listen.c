@@ -112,8 +112,10 @@ static void pause_accepting(struct pump *pump, int code)
 {
     struct pump_listener *listener;
 
-    log_warning("session %s can't accept connections: %s; trying again", pump->name,
-                strerror(code));
+    if (!pump->accept_warned)
+        log_warning("session %s can't accept connections: %s; trying again until it can",
+                    pump->name, strerror(code));
+    pump->accept_warned = true;
     pump->accept_again = loop_now(pump->loop) + ACCEPT_PAUSE;
     TAILQ_FOREACH(listener, &pump->listeners, link)
     {
@@ -130,6 +132,7 @@ static void listener_ready(void *opaque, uint32_t events)
         int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd >= 0) {
+            listener->pump->accept_warned = false;
             open_channel(listener, fd);
         } else if (errno == EAGAIN) {
             break;

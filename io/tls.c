@@ -36,7 +36,7 @@
 /* The name by which sentences call a peer that has dialled us. */
 static void name_by_address(int fd, char *name, size_t size)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t length = sizeof address;
     char host[INET6_ADDRSTRLEN + 16];
 

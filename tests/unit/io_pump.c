@@ -279,6 +279,14 @@ static void connections_wait_for_a_channel(void **state)
     pair_stop(&pair);
 }
 
+/* valgrind's accept(2) takes the connection before it finds that there is no descriptor. */
+static bool under_valgrind(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+
+    return preload && strstr(preload, "vgpreload");
+}
+
 static void goes_on_when_descriptors_are_short(void **state)
 {
     struct rlimit old, tight;
@@ -287,6 +295,8 @@ static void goes_on_when_descriptors_are_short(void **state)
     char byte;
 
     (void)state;
+    if (under_valgrind())
+        skip();
     pair_start(&pair, NULL, NULL, true);
     pair_listen(&pair, "short");
     server = pair_serve(&pair, "short");
@@ -490,7 +500,7 @@ static void *read_stream(void *opaque)
 static void carries_many_channels_at_once(void **state)
 {
     enum { COUNT = 64 };
-    struct stream streams[COUNT][2];
+    struct stream streams[2 * COUNT], *const end = streams + 2 * COUNT;
     struct pair pair;
     int near, far;
 
@@ -503,26 +513,26 @@ static void carries_many_channels_at_once(void **state)
         snprintf(name, sizeof name, "%u", i);
         pair_join(&pair, name, &near, &far);
         for (uint32_t j = 0; j < 2; j++)
-            streams[i][j] = (struct stream){
+            streams[2 * i + j] = (struct stream){
                 .from = j ? far : near,
                 .to = j ? near : far,
                 .seed = 2 * i + j,
                 .length = (size_t)rand() % (1u << (j ? 22 - i % 13 : 10 + i % 13)),
             };
     }
-    for (struct stream *stream = streams[0]; stream < streams[COUNT]; stream++) {
+    for (struct stream *stream = streams; stream < end; stream++) {
         pthread_create(&stream->writer, NULL, write_stream, stream);
         pthread_create(&stream->reader, NULL, read_stream, stream);
     }
-    for (struct stream *stream = streams[0]; stream < streams[COUNT]; stream++) {
+    for (struct stream *stream = streams; stream < end; stream++) {
         pthread_join(stream->writer, NULL);
         pthread_join(stream->reader, NULL);
         if (stream->wrong)
-            fail_msg("channel %td: %s", (stream - streams[0]) / 2, stream->wrong);
+            fail_msg("channel %td: %s", (stream - streams) / 2, stream->wrong);
     }
     for (int i = 0; i < COUNT; i++) {
-        close(streams[i][0].from);
-        close(streams[i][0].to);
+        close(streams[2 * i].from);
+        close(streams[2 * i].to);
     }
     pump_close(pair.near.pump, BS_CLOSE_DONE, "", 10000);
     assert_int_equal(pair.near.why.code, 0);
