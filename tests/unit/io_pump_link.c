@@ -39,31 +39,56 @@ static void send_frame(struct pair *pair, const struct bs_frame *frame, const vo
     send_bytes(pair, message, RPC_FRAME_OVERHEAD + length);
 }
 
-/* Reads the link to its end.  Returns the code of the CLOSE that comes, with its TEXT. */
+/* Reads the next record, and calls EACH for its frames until it returns true.  Messages are never
+ * split over records here. */
+static bool read_frames(struct pair *pair,
+                        bool (*each)(const struct bs_frame *frame, const char *text, size_t length,
+                                     void *opaque),
+                        void *opaque)
+{
+    uint8_t record[BS_FRAME_MESSAGE_MAX];
+    struct error err = ERROR_INIT;
+    struct bs_frame frame;
+    ssize_t n = tls_receive_wait(pair->far.link, record, sizeof record, PATIENCE_MS, -1, &err);
+    size_t length;
+
+    if (n < 0)
+        fail_msg("%s", err.text);
+    for (const uint8_t *at = record; at < record + n; at += length) {
+        length = (size_t)at[2] << 8 | at[3];
+        rpc_frame_decode(at + BS_LENGTH_SIZE + BS_HEADER_SIZE, &frame);
+        if (each(&frame, (const char *)at + RPC_FRAME_OVERHEAD, length - RPC_FRAME_OVERHEAD,
+                 opaque))
+            return true;
+    }
+    return false;
+}
+
+struct close_seen {
+    uint64_t code;
+    char text[256];
+};
+
+static bool is_close(const struct bs_frame *frame, const char *text, size_t length, void *opaque)
+{
+    struct close_seen *seen = opaque;
+
+    if (frame->type != BS_FRAME_CLOSE)
+        return false;
+    seen->code = frame->limit;
+    snprintf(seen->text, sizeof seen->text, "%.*s", (int)length, text);
+    return true;
+}
+
+/* Waits for the CLOSE.  Returns its code, with its TEXT. */
 static uint64_t read_close(struct pair *pair, char text[256])
 {
-    uint8_t message[BS_FRAME_MESSAGE_MAX];
-    struct error err = ERROR_INIT;
-    struct bs_frame frame = {.type = 0};
-    ssize_t n;
+    struct close_seen seen;
 
-    while ((n = tls_receive_wait(pair->far.link, message, sizeof message, PATIENCE_MS, -1, &err)) >
-           0) {
-        /* Messages are never split over records here, and a CLOSE is the last of its record. */
-        size_t at = 0, length;
-
-        for (; at < (size_t)n; at += length) {
-            length = (size_t)message[at + 2] << 8 | message[at + 3];
-            rpc_frame_decode(message + at + BS_LENGTH_SIZE + BS_HEADER_SIZE, &frame);
-            if (frame.type == BS_FRAME_CLOSE) {
-                snprintf(text, 256, "%.*s", (int)(length - RPC_FRAME_OVERHEAD),
-                         (const char *)message + at + RPC_FRAME_OVERHEAD);
-                return frame.limit;
-            }
-        }
-    }
-    fail_msg("no CLOSE came: %s", err.text);
-    return 0;
+    while (!read_frames(pair, is_close, &seen))
+        ;
+    memcpy(text, seen.text, sizeof seen.text);
+    return seen.code;
 }
 
 static void expect_end(struct pair *pair, int code, const char *sentence)
@@ -180,6 +205,54 @@ static void an_answer_to_no_call_ends_the_session(void **state)
     pair_stop(&pair);
 }
 
+struct flood {
+    uint64_t sent, limit;
+    struct close_seen seen;
+    bool closed;
+};
+
+static bool watch_flood(const struct bs_frame *frame, const char *text, size_t length, void *opaque)
+{
+    struct flood *flood = opaque;
+
+    if (frame->type == BS_FRAME_LIMIT && frame->channel == 0)
+        flood->limit = frame->limit;
+    flood->closed = is_close(frame, text, length, &flood->seen);
+    return flood->closed;
+}
+
+/* Calls without end by a peer that gives no credit for the answers: memory must stay bounded. */
+static void calls_whose_answers_are_not_read_end_the_session(void **state)
+{
+    const struct bs_header call = {
+        .prog = BS_PROGRAM, .vers = BS_VERSION, .procedure = 99, .type = BS_CALL, .serial = 5};
+    struct flood flood = {.limit = 16384};
+    uint8_t *message, calls[4096];
+    struct pair pair;
+    size_t length, used = 0;
+
+    (void)state;
+    assert_int_equal(rpc_message_encode(&call, NULL, NULL, &message, &length), 0);
+    for (; used + length <= sizeof calls; used += length)
+        memcpy(calls + used, message, length);
+    free(message);
+    pair_start(&pair, NULL, NULL, false);
+    while (!flood.closed) {
+        const struct bs_frame data = {.type = BS_FRAME_DATA, .offset = flood.sent};
+
+        if (flood.sent + used > flood.limit) {
+            read_frames(&pair, watch_flood, &flood);
+            continue;
+        }
+        send_frame(&pair, &data, calls, used);
+        flood.sent += used;
+        assert_in_range(flood.sent, 1, 64 << 20);
+    }
+    assert_int_equal(flood.seen.code, BS_CLOSE_PROTOCOL);
+    assert_string_equal(flood.seen.text, "calls come, but their answers aren't read");
+    pair_stop(&pair);
+}
+
 static void a_silent_peer_ends_the_session(void **state)
 {
     struct pump_config config = PAIR_DEFAULTS;
@@ -284,6 +357,7 @@ int main(void)
         cmocka_unit_test(garbage_ends_the_session_by_name),
         cmocka_unit_test(garbage_on_channel_0_ends_the_session_by_name),
         cmocka_unit_test(an_answer_to_no_call_ends_the_session),
+        cmocka_unit_test(calls_whose_answers_are_not_read_end_the_session),
         cmocka_unit_test(a_silent_peer_ends_the_session),
         cmocka_unit_test(pings_keep_an_idle_session),
         cmocka_unit_test(begins_with_what_was_read_before),
