@@ -3,26 +3,26 @@
 /*
  * Running a helper program: see child.h.
  *
- * Its output goes to memory files that are read when it has ended, so there is nothing to be served
- * while it runs, and it can't get stuck behind a full pipe.
+ * Its stdout is a pipe that we read until it closes, which is also how we see that it has ended;
+ * stderr goes to a memory file that is read afterwards.
  */
 #include "config.h"
 
 #include "qemu/child.h"
 #include "common/cleanup.h"
-#include "qemu/launch.h"
+#include "common/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-enum { OUTPUT_MAX = 1 << 20, KILL_MS = 10000 }; /* qemu-img info writes some kB */
+enum { OUTPUT_MAX = 1 << 20 }; /* qemu-img info writes some kB */
 
 extern char **environ;
 
@@ -70,18 +70,30 @@ static int start(char *const argv[], int out, int errors, pid_t *ret_pid)
     return -r;
 }
 
-/* Returns 0 when it ended in time, whatever its status. */
-static int wait_for(pid_t pid, const char *name, unsigned timeout_ms, int *ret_status,
-                    struct error *err)
+/* Fills TEXT, OUTPUT_MAX bytes at the most and a NUL, up to the end of file.  Returns 0, -ETIMEDOUT
+ * or -EFBIG. */
+static int read_until_end(int fd, char *text, unsigned timeout_ms)
 {
-    CLEANUP_CLOSE int pidfd = pidfd_open(pid, 0); /* not reaped yet, so it is the one */
-    bool ended = pidfd >= 0 && launch_wait_end(pidfd, timeout_ms);
+    uint64_t deadline = loop_clock() + timeout_ms * LOOP_MS, now;
+    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+    size_t used = 0;
+    ssize_t n = 1;
 
-    if (!ended)
-        kill(pid, SIGKILL);
-    while (waitpid(pid, ret_status, 0) < 0 && errno == EINTR)
-        ;
-    return ended ? 0 : error_set(err, ETIMEDOUT, "%s took too long and was ended", name);
+    while (n != 0) {
+        now = loop_clock();
+        if (now >= deadline)
+            return -ETIMEDOUT;
+        if (used == OUTPUT_MAX)
+            return -EFBIG;
+        if (poll(&pollfd, 1, (int)((deadline - now) / LOOP_MS) + 1) <= 0)
+            continue;
+        n = read(fd, text + used, OUTPUT_MAX - used);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        used += n > 0 ? (size_t)n : 0;
+    }
+    text[used] = '\0';
+    return 0;
 }
 
 /* What it has to say may take several lines, and we say one sentence. */
@@ -109,23 +121,29 @@ static int failed(const char *name, int errors, struct error *err)
 
 int child_run(char *const argv[], unsigned timeout_ms, char **ret_output, struct error *err)
 {
-    CLEANUP_CLOSE int out = memfd_create("stdout", MFD_CLOEXEC);
     CLEANUP_CLOSE int errors = memfd_create("stderr", MFD_CLOEXEC);
-    int status = 0, r;
+    CLEANUP_CLOSE int ours = -1;
+    CLEANUP_FREE char *output = malloc(OUTPUT_MAX + 1);
+    int out[2], status = 0, r;
     pid_t pid;
 
-    if (out < 0 || errors < 0)
+    if (!output || errors < 0 || pipe2(out, O_CLOEXEC) < 0)
         return error_set_errno(err, errno, "can't run %s", argv[0]);
-    r = start(argv, out, errors, &pid);
+    ours = out[0];
+    r = start(argv, out[1], errors, &pid);
+    close(out[1]);
     if (r < 0)
         return error_set_errno(err, -r, "can't run %s", argv[0]);
-    r = wait_for(pid, argv[0], timeout_ms, &status, err);
+    r = read_until_end(ours, output, timeout_ms);
     if (r < 0)
-        return r;
+        kill(pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (r < 0)
+        return error_set_errno(err, -r, "%s had to be ended", argv[0]);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return failed(argv[0], errors, err);
-    if (!ret_output)
-        return 0;
-    *ret_output = read_all(out);
-    return *ret_output ? 0 : error_set(err, ENOMEM, "%s wrote too much", argv[0]);
+    if (ret_output)
+        *ret_output = take_ptr(output);
+    return 0;
 }

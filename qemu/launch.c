@@ -4,10 +4,10 @@
  * Starting a QEMU: see launch.h.
  *
  * QEMU is a grandchild: the child in between exits at once, so that init becomes its parent.
- * Before it runs QEMU, the grandchild tells its pid and waits until we hold a pidfd of it (so no
- * number can be taken for another process), then listens on its QMP sockets itself: that is what
- * the kernel will tell as SO_PEERCRED.  When exec has happened, the socket pair between us closes
- * by itself; before that an errno comes through it.
+ * Before it runs QEMU, the grandchild listens on its QMP sockets itself (that is what the kernel will
+ * tell as SO_PEERCRED), reports, and waits until we hold a pidfd of it, so that its number can't be
+ * taken for another process's.  When exec has happened, the socket pair between us closes by itself;
+ * before that an errno comes through it.
  *
  * From fork to exec only async-signal-safe functions are called: the daemon has many threads.
  */
@@ -22,7 +22,6 @@
 #include <linux/close_range.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -84,12 +83,13 @@ static void run_grandchild(const struct start *start)
     char go;
 
     setsid();
-    if (write(start->parent, &report, sizeof report) != sizeof report ||
-        read(start->parent, &go, 1) != 1)
-        _exit(126);
     reset_signals();
-    if (hand_over_fds(start))
+    if (hand_over_fds(start)) {
+        if (write(start->parent, &report, sizeof report) != sizeof report ||
+            read(start->parent, &go, 1) != 1)
+            _exit(126);
         execvp(start->argv[0], start->argv);
+    }
     fail(start->parent, errno);
 }
 
@@ -152,10 +152,9 @@ static int spawn(struct start *start, pid_t *ret_pid, struct error *err)
         return cannot_run(start, ECHILD, err);
     if (report.code)
         return cannot_run(start, report.code, err);
-    pidfd = pidfd_open(report.pid, 0);
-    if (pidfd < 0)
-        return cannot_run(start, errno, err);
-    *ret_pid = report.pid;
+    r = qmp_peer(start->launch->qmp_socket, ret_pid, &pidfd, err);
+    if (r < 0)
+        return r;
     if (send(ours, "", 1, MSG_NOSIGNAL) != 1)
         return cannot_run(start, errno, err);
     if (read_report(ours, &report) == sizeof report)

@@ -45,10 +45,40 @@ bool launch_ended(int pidfd)
     return launch_wait_end(pidfd, 0);
 }
 
+/* The pid behind PIDFD, as /proc says it; 0 when it has ended. */
+static pid_t pid_of(int pidfd)
+{
+    CLEANUP_FCLOSE FILE *info = NULL;
+    char path[64], line[128];
+    int pid = 0;
+
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+    info = fopen(path, "re");
+    while (info && fgets(line, sizeof line, info)) {
+        if (sscanf(line, "Pid: %d", &pid) == 1)
+            break;
+    }
+    return pid > 0 ? pid : 0;
+}
+
+static int send_kill(int pidfd)
+{
+    pid_t pid;
+
+    if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) == 0)
+        return 0;
+    if (errno != ENOSYS) /* which is what valgrind says up to 3.20 */
+        return -errno;
+    pid = pid_of(pidfd);
+    return pid == 0 ? -ESRCH : kill(pid, SIGKILL) < 0 ? -errno : 0;
+}
+
 int launch_kill(int pidfd, unsigned timeout_ms, struct error *err)
 {
-    if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
-        return error_set_errno(err, errno, "can't kill QEMU");
+    int r = send_kill(pidfd);
+
+    if (r < 0 && r != -ESRCH)
+        return error_set_errno(err, -r, "can't kill QEMU");
     if (!launch_wait_end(pidfd, timeout_ms))
         return error_set(err, ETIMEDOUT,
                          "QEMU was killed but hasn't ended yet: it is stuck in the kernel, most "
@@ -68,46 +98,47 @@ static pid_t lock_holder(int fd)
     return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
 }
 
-/* Returns a pidfd, -ESRCH when nobody holds the lock, or another negative errno. */
-static int open_lock_holder(const char *pidfile, pid_t *ret_pid)
+/* A pidfd of process PID, which holds the lock on FD.  Returns -ESRCH when it has ended since. */
+static int open_holder(int fd, pid_t pid)
 {
-    CLEANUP_CLOSE int fd = open(pidfile, O_RDWR | O_CLOEXEC), pidfd = -1;
-    pid_t pid;
+    CLEANUP_CLOSE int pidfd = pidfd_open(pid, 0);
 
-    if (fd < 0)
-        return errno == ENOENT ? -ESRCH : -errno;
-    pid = lock_holder(fd);
-    if (pid <= 0)
-        return pid == 0 ? -ESRCH : (int)pid;
-    pidfd = pidfd_open(pid, 0);
     if (pidfd < 0)
         return -errno;
-    if (lock_holder(fd) != pid) /* it has ended in between: the pidfd may be another process's */
+    if (lock_holder(fd) != pid) /* the pidfd may be another process's by now */
         return -ESRCH;
-    *ret_pid = pid;
     return take_fd(&pidfd);
 }
 
 int launch_find(const char *qmp_socket, const char *pidfile, pid_t *ret_pid, int *ret_pidfd,
                 struct error *err)
 {
-    CLEANUP_CLOSE int other = -1;
-    int r = open_lock_holder(pidfile, ret_pid);
-    pid_t pid;
+    CLEANUP_CLOSE int fd = open(pidfile, O_RDWR | O_CLOEXEC), peer_pidfd = -1;
+    pid_t holder = fd >= 0 ? lock_holder(fd) : errno == ENOENT ? 0 : -errno, peer = 0;
+    struct error why = ERROR_INIT;
+    int r;
 
-    if (r >= 0) {
+    if (holder < 0)
+        return error_set_errno(err, -holder, "can't see who holds QEMU's pid file %s", pidfile);
+    r = qmp_peer(qmp_socket, &peer, &peer_pidfd, &why);
+    if (holder > 0 && (r < 0 || peer != holder)) {
+        r = open_holder(fd, holder);
+        if (r < 0)
+            return error_set_errno(err, -r, "can't watch QEMU, process %d", (int)holder);
+        *ret_pid = holder;
         *ret_pidfd = r;
         return 0;
     }
-    if (r != -ESRCH)
-        return error_set_errno(err, -r, "can't see who holds QEMU's pid file %s", pidfile);
-    r = qmp_peer(qmp_socket, &pid, &other, err);
     if (r == -ENOENT || r == -ECONNREFUSED)
         return error_set(err, ESRCH, "the QEMU of %s has ended", pidfile);
     if (r < 0)
-        return r;
-    return error_set(err, EEXIST, "process %d listens on %s, but doesn't hold the pid file %s",
-                     (int)pid, qmp_socket, pidfile);
+        return error_set(err, -r, "%s", why.text);
+    if (holder == 0)
+        return error_set(err, EEXIST, "process %d listens on %s, but doesn't hold the pid file %s",
+                         (int)peer, qmp_socket, pidfile);
+    *ret_pid = peer;
+    *ret_pidfd = take_fd(&peer_pidfd);
+    return 0;
 }
 
 /* --- last words --- */

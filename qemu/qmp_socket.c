@@ -3,9 +3,10 @@
 /*
  * Connecting to a QMP socket: see qmp_socket.h, and qmp_peer() in qmp.h.
  *
- * The kernel notes at listen(2) who listens, and tells it to whom connects (SO_PEERCRED).  Between
- * that answer and pidfd_open(2) the process could end and its number be given to another one; so
- * the connection is looked at once more after that: had QEMU ended before, it would be hung up.
+ * The kernel notes at listen(2) who listens, and tells it to whom connects: SO_PEERCRED gives the
+ * pid, and since Linux 6.5 SO_PEERPIDFD a pidfd.  Older ones leave the way from the pid to a pidfd
+ * to us, and in between the process could end and its number be given to another one; so the
+ * connection is looked at once more after that: had QEMU ended before, it would be hung up.
  */
 #include "config.h"
 
@@ -18,6 +19,10 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
+
+#ifndef SO_PEERPIDFD /* headers older than the kernel */
+#define SO_PEERPIDFD 77
+#endif
 
 int qmp_socket_address(const char *path, struct sockaddr_un *ret, struct error *err)
 {
@@ -51,28 +56,36 @@ static bool hung_up(int fd)
     return poll(&pollfd, 1, 0) == 1 && (pollfd.revents & (POLLHUP | POLLERR));
 }
 
+static int open_peer(int fd, pid_t pid)
+{
+    int pidfd;
+    socklen_t length = sizeof pidfd;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &length) == 0)
+        return pidfd;
+    return pidfd_open(pid, 0);
+}
+
 static int find_process(int fd, const char *path, pid_t *ret_pid, int *ret_pidfd, struct error *err)
 {
+    CLEANUP_CLOSE int pidfd = -1;
     struct ucred peer;
     socklen_t length = sizeof peer;
-    int pidfd;
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
         return error_set_errno(err, errno, "can't ask who listens on %s", path);
     if (peer.pid <= 0)
         return error_set(err, ESRCH,
-                         "who listens on %s can't be seen from here: a process of "
-                         "another PID namespace",
+                         "who listens on %s can't be seen from here: a process of another PID "
+                         "namespace",
                          path);
-    pidfd = pidfd_open(peer.pid, 0);
+    pidfd = open_peer(fd, peer.pid);
     if (pidfd < 0 && errno != ESRCH)
         return error_set_errno(err, errno, "can't watch QEMU, process %d", (int)peer.pid);
-    if (pidfd < 0 || hung_up(fd)) {
-        cleanup_close(&pidfd);
+    if (pidfd < 0 || hung_up(fd))
         return error_set(err, ECONNREFUSED, "the QEMU that listened on %s has just ended", path);
-    }
     *ret_pid = peer.pid;
-    *ret_pidfd = pidfd;
+    *ret_pidfd = take_fd(&pidfd);
     return 0;
 }
 

@@ -59,7 +59,7 @@ static void test_found_again(void **state)
 {
     struct bench *bench = *state;
     struct vm *vm = vm_new(bench, "a");
-    CLEANUP_CLOSE int pidfd = -1, none = -1;
+    CLEANUP_CLOSE int pidfd = -1, none = -1, by_lock = -1;
     struct error err = ERROR_INIT;
     pid_t pid = 0;
 
@@ -68,6 +68,9 @@ static void test_found_again(void **state)
     assert_ok(launch_find(vm->qmp_socket, vm->pidfile, &pid, &pidfd, &err), &err);
     assert_int_equal(pid, qmp_pid(vm->qmp));
     assert_int_equal(launch_find(vm->qmp_socket, "/nonexistent", &pid, &none, &err), -EEXIST);
+    assert_int_equal(unlink(vm->qmp_socket), 0); /* no reason to call it dead */
+    assert_ok(launch_find(vm->qmp_socket, vm->pidfile, &pid, &by_lock, &err), &err);
+    assert_int_equal(pid, qmp_pid(vm->qmp));
     assert_false(launch_ended(pidfd));
     assert_ok(launch_kill(pidfd, WAIT_MS, &err), &err);
     assert_true(launch_ended(pidfd));
