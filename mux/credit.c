@@ -11,12 +11,13 @@
  * from the rest, of which one channel may have at most four times what then stays free.
  *
  * A window wants to be twice what the local socket takes in one round trip: as long as the window
- * is what limits the rate, that doubles it each time.  The limit is what was last taken plus the
- * window, as far as the pool allows; it never goes back, so a window that shrinks does so by its
- * limit not advancing.  A LIMIT is due when it would move the limit, or acknowledge, a quarter of
- * what the window can be just now.  (A quarter of what it would like to be might never be reached.)
- * What is less is said when the channel has turned quiet: the peer, whose pool may be smaller than
- * ours, might be waiting for it.
+ * is what limits the rate, that doubles it every other time, for credit given now shows in the rate
+ * one round trip later.  The limit is what was last taken plus the window, as far as the pool
+ * allows; it never goes back, so a window that shrinks does so by its limit not advancing.  A LIMIT
+ * is due when it would move the limit, or acknowledge, a quarter of what the window can be just
+ * now.  (A quarter of what it would like to be might never be reached.)  What is less is said when
+ * the channel has turned quiet: the peer, whose pool may be smaller than ours, might be waiting for
+ * it.
  */
 #include "config.h"
 
