@@ -444,7 +444,7 @@ static void append(struct error *err, const char *between, const char *text)
 static void add_what_is_known(struct migrate_job *job, struct error *why)
 {
     pthread_mutex_lock(&job->lock);
-    if (job->lost.code && strcmp(job->lost.text, why->text) != 0)
+    if (job->lost.code && !strstr(why->text, job->lost.text))
         append(why, "; ", job->lost.text);
     pthread_mutex_unlock(&job->lock);
 }

@@ -86,7 +86,7 @@ define()
 start_guest()
 {
     at "$1" start "$tmp/$2.json" >/dev/null
-    counter "$1" "$2" --above 20 >/dev/null
+    counter "$1" "$2" --above ${first_writes:-20} >/dev/null
 }
 
 # new_guest HOST NAME DISKS FORMATS [OPTION...]: all of these
@@ -161,6 +161,29 @@ migrate()
         status=$?
     tail -n 1 "$tmp/events" >"$tmp/result"
     return $status
+}
+
+# begin FROM TO NAME [OPTION...]: the same in the background; $client is its pid
+begin()
+{
+    local from=$1 to=$2 name=$3
+    shift 3
+    rm -f "$tmp/events"
+    : >"$tmp/$from/log" # where in_phase looks
+    "$bistream" -c "$tmp/$from/control" --json migrate "$name" "$(uri_of "$to")" "$@" \
+        >"$tmp/events" 2>"$tmp/said" &
+    client=$!
+}
+
+# ends STATUS SENTENCE: the migration in the background does
+ends()
+{
+    local status=0
+    wait "$client" || status=$?
+    [ $status -eq "$1" ] || fail "exit code $status instead of $1: $(cat "$tmp/said")"
+    expect_text "$2" "$(cat "$tmp/said")"
+    tail -n 1 "$tmp/events" >"$tmp/result"
+    echo "said: $(cat "$tmp/said")"
 }
 
 # must_migrate FROM TO NAME [OPTION...]
@@ -322,11 +345,16 @@ END
     echo "$tmp/slow-qemu"
 }
 
-# copying: waits until both disks of the migration whose events go to $tmp/events are being copied,
-# which takes minutes with a slow QEMU
+# copying HOST NAME: waits until both disks of the guest are being copied, which takes minutes with
+# a slow QEMU
 copying()
 {
-    wait_for "copying" grep -q '"phase":"mirror".*"target":"vdb"' "$tmp/events"
+    wait_for "copying" has_two_jobs "$@"
+}
+
+has_two_jobs()
+{
+    qmp "$1" "$2" query-block-jobs | jq -e 'length == 2'
 }
 
 # in_phase HOST PHASE: waits until the migration out of HOST is there
