@@ -22,7 +22,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-enum { OUTPUT_MAX = 1 << 20 }; /* qemu-img info writes some kB */
+enum { OUTPUT_MAX = 1 << 18 }; /* qemu-img info writes some kB; fits on a stack */
 
 extern char **environ;
 
@@ -123,11 +123,11 @@ int child_run(char *const argv[], unsigned timeout_ms, char **ret_output, struct
 {
     CLEANUP_CLOSE int errors = memfd_create("stderr", MFD_CLOEXEC);
     CLEANUP_CLOSE int ours = -1;
-    CLEANUP_FREE char *output = malloc(OUTPUT_MAX + 1);
     int out[2], status = 0, r;
+    char output[OUTPUT_MAX + 1];
     pid_t pid;
 
-    if (!output || errors < 0 || pipe2(out, O_CLOEXEC) < 0)
+    if (errors < 0 || pipe2(out, O_CLOEXEC) < 0)
         return error_set_errno(err, errno, "can't run %s", argv[0]);
     ours = out[0];
     r = start(argv, out[1], errors, &pid);
@@ -143,7 +143,7 @@ int child_run(char *const argv[], unsigned timeout_ms, char **ret_output, struct
         return error_set_errno(err, -r, "%s had to be ended", argv[0]);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return failed(argv[0], errors, err);
-    if (ret_output)
-        *ret_output = take_ptr(output);
+    if (ret_output && !(*ret_output = strdup(output)))
+        return error_set(err, ENOMEM, "can't keep what %s says: out of memory", argv[0]);
     return 0;
 }
