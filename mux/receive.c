@@ -152,9 +152,12 @@ static int end_eof(struct mux_session *session)
 /* What a peer wrote is shown to people: nothing in it may move their cursor. */
 static void make_printable(char *text)
 {
-    for (; *text; text++)
-        if ((unsigned char)*text < ' ' || *text == 0x7f)
-            *text = '?';
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        if (*c < ' ' || *c == 0x7f)
+            *c = '?';
+        else if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f) /* U+0080 to U+009F in UTF-8 */
+            c[0] = c[1] = '?';
+    }
 }
 
 static int begin_reset(struct mux_session *session)

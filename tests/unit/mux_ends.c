@@ -223,11 +223,11 @@ static void test_reset_is_answered_once(void **state)
     (void)state;
     wire_say(w, BS_FRAME_OPEN, 2, 0, 0, "nbd/vda");
     wire_write(w, 2, 50);
-    wire_say(w, BS_FRAME_RESET, 2, 0, BS_RESET_BROKEN, "the disk\nis gone");
+    wire_say(w, BS_FRAME_RESET, 2, 0, BS_RESET_BROKEN, "the disk\nis\xc2\x9bgone");
     wire_say(w, BS_FRAME_RESET, 2, 0, BS_RESET_BROKEN, "again");
     wire_say(w, BS_FRAME_EOF, 2, 0, 0, NULL);
     wire_say(w, BS_FRAME_LIMIT, 2, 0, 100, NULL);
-    assert_string_equal(wire_events(w), "opened 2 nbd/vda\nreset 2 code 4 the disk?is gone\n");
+    assert_string_equal(wire_events(w), "opened 2 nbd/vda\nreset 2 code 4 the disk?is??gone\n");
     assert_int_equal(channels_of(w->session), 1);
     assert_string_equal(wire_frames(w), "RESET 2 code 4 \n");
     assert_string_equal(wire_events(w), "forgotten 2\n");
