@@ -124,8 +124,8 @@ void mux_session_get_stats(const struct mux_session *session, struct mux_session
  * wire can't carry, -EMFILE when the peer allows no more, -ENOMEM, -EPIPE after the end. */
 int mux_channel_open(struct mux_session *session, const char *endpoint, uint32_t *ret_channel);
 
-/* Bytes that may be handed over now: what the peer's credit and the send pool allow.  0 also for
- * a channel that is gone or whose half has ended. */
+/* Bytes that may be handed over now: what the peer's credit and the send pool allow, and no more
+ * than 1 MiB ahead of the link.  0 also for a channel that is gone or whose half has ended. */
 size_t mux_channel_space(const struct mux_session *session, uint32_t channel);
 
 /* Room to read LENGTH (<= mux_channel_space(), else -EINVAL) bytes into; mux_channel_commit() hands
