@@ -225,8 +225,8 @@ static void test_reset_is_answered_once(void **state)
     wire_write(w, 2, 50);
     wire_say(w, BS_FRAME_RESET, 2, 0, BS_RESET_BROKEN, "the disk\nis\xc2\x9bgone");
     wire_say(w, BS_FRAME_RESET, 2, 0, BS_RESET_BROKEN, "again");
-    wire_say(w, BS_FRAME_EOF, 2, 0, 0, NULL);
-    wire_say(w, BS_FRAME_LIMIT, 2, 0, 100, NULL);
+    assert_int_equal(wire_say(w, BS_FRAME_EOF, 2, 7, 0, NULL), 0); /* as if it were forgotten */
+    assert_int_equal(wire_say(w, BS_FRAME_LIMIT, 2, 99, 0, NULL), 0);
     assert_string_equal(wire_events(w), "opened 2 nbd/vda\nreset 2 code 4 the disk?is??gone\n");
     assert_int_equal(channels_of(w->session), 1);
     assert_string_equal(wire_frames(w), "RESET 2 code 4 \n");
@@ -245,7 +245,7 @@ static void test_data_after_our_reset_is_dropped(void **state)
     (void)state;
     w->take = 0;
     wire_say(w, BS_FRAME_OPEN, 2, 0, 0, "nbd/vda");
-    wire_say_data(w, 2, 0, 20);
+    wire_say_data(w, 2, 0, 30); /* a LIMIT is due */
     wire_write(w, 2, 40);
     wire_events(w);
     mux_channel_reset(w->session, 2, BS_RESET_REFUSED, "no such socket");
@@ -254,7 +254,7 @@ static void test_data_after_our_reset_is_dropped(void **state)
     assert_int_equal(stats.receive_pool, 100); /* channel 0's */
     assert_int_equal(mux_channel_peek(w->session, 2, iov), 0);
 
-    assert_int_equal(wire_say_data(w, 2, 20, 80), 0);
+    assert_int_equal(wire_say_data(w, 2, 30, 70), 0);
     assert_string_equal(wire_events(w), "");
     assert_string_equal(wire_frames(w), "RESET 2 code 3 no such socket\n");
     assert_int_equal(channels_of(w->session), 1);
