@@ -1,0 +1,26 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Copyright (C) 2026 The bistream authors
+#
+# A disk that is larger than what is free at the destination is refused before anything is made.
+. "${srcdir:-.}/migrate-functions.sh"
+
+mkdir -p "$tmp/b/pool"
+requires test "$(id -u)" -eq 0
+requires mount -t tmpfs -o size=40m bistream-test "$tmp/b/pool"
+mounts+=("$tmp/b/pool")
+
+start_daemon a
+start_daemon b
+new_guest a guest 2 qcow2,raw
+stays "no room for disk vda: 64 MiB are needed in $tmp/b/pool, but only 40 MiB are free" a b guest \
+    --copy-storage-all
+
+echo "== each one fits, but not all that they hold"
+make_images a full 8 raw --size 24M --vda-data 1M
+for image in "$tmp"/a/pool/full-*.raw; do
+    dd if=/dev/urandom of="$image" bs=1M seek=18 count=6 conv=notrunc status=none
+done
+define a full
+start_guest a full
+stays "no room for the disks together" a b full --copy-storage-all

@@ -1,0 +1,90 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Copyright (C) 2026 The bistream authors
+#
+# check-slow.sh SOURCE_DIR BUILD_DIR: what "make check-slow" runs.  Builds trees with sanitizers in
+# BUILD_DIR/slow (kept for the next time), and prints a table in the end.
+#
+#     TIMES=N        migrations in a row with address and undefined-behaviour sanitizers (default 20)
+#     MEGABYTES=N    carried by forward (default 10000)
+#     ONLY=WORD      only what has this word: address, thread, valgrind, forward
+set -euo pipefail
+
+source=$1 build=$2
+slow=$build/slow
+table=$slow/table
+export srcdir=$source/tests/slow bulk=$build/tests/slow/bulk
+export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1
+export UBSAN_OPTIONS=print_stacktrace=1
+export TSAN_OPTIONS="suppressions=$source/tests/tsan.supp:second_deadlock_stack=1"
+failed=0
+
+# wanted WORD
+wanted()
+{
+    [ -z "${ONLY:-}" ] || [ "$ONLY" = "$1" ]
+}
+
+# tree NAME SANITIZERS: builds $slow/build-NAME
+tree()
+{
+    local dir=$slow/build-$1
+    echo "== building $dir"
+    mkdir -p "$dir"
+    [ -f "$dir/config.status" ] ||
+        (cd "$dir" && "$source/configure" --enable-sanitizers="$2" >configure.log)
+    make -C "$dir" -j"$(nproc)" --no-print-directory >"$dir/make.log" 2>&1 || {
+        tail -n 20 "$dir/make.log" >&2
+        exit 1
+    }
+}
+
+# run NAME TREE TIMES WRAPPER...: guests with 1, 2 and 8 disks of both formats
+run()
+{
+    local name=$1 times=$3 disks format
+    export top_builddir=$2
+    shift 3
+    for disks in 1 2 8; do
+        for format in qcow2 raw; do
+            echo "== $name: $times migrations with $disks disks, $format"
+            if ! "$srcdir/slow-migrate.sh" "$table" "$name" "$times" "$disks" "$format" "$@" \
+                >"$slow/$name-$disks-$format.log" 2>&1; then
+                tail -n 60 "$slow/$name-$disks-$format.log" >&2
+                echo "$name $disks $format FAILED - -" >>"$table"
+                failed=1
+            fi
+        done
+    done
+}
+
+mkdir -p "$slow"
+: >"$table"
+if wanted address; then
+    tree asan address,undefined
+    run address "$slow/build-asan" "${TIMES:-20}"
+fi
+if wanted thread; then
+    tree tsan thread
+    run thread "$slow/build-tsan" 1
+fi
+if wanted valgrind && command -v valgrind >/dev/null; then
+    run valgrind "$build" 1 valgrind -q --error-exitcode=99 --leak-check=full \
+        --errors-for-leak-kinds=definite
+fi
+if wanted forward; then
+    echo "== forward"
+    top_builddir=$build "$srcdir/slow-forward.sh" 64 "${MEGABYTES:-10000}" | tee "$slow/forward" || failed=1
+fi
+
+if [ -s "$table" ]; then
+    printf '\n%-10s %5s  %-6s %10s  %10s  %12s\n' checker disks format migrations 'average ms' \
+        'downtime ms'
+    while read -r name disks format count average downtime; do
+        printf '%-10s %5s  %-6s %10s  %10s  %12s\n' "$name" "$disks" "$format" "$count" "$average" \
+            "$downtime"
+    done <"$table"
+fi
+[ ! -s "$slow/forward" ] || printf '\nforward: %s\n' "$(cat "$slow/forward")"
+[ $failed -eq 0 ] && echo "All is well: no write was lost." || echo "Something FAILED; logs are in $slow"
+exit $failed
