@@ -144,8 +144,9 @@ struct domain *domain_new_incoming(struct domains *domains, const struct definit
  * ERR: -ENOENT, or -EBUSY when another migration has it. */
 struct domain *domain_take_incoming(struct domains *domains, const char *name,
                                     const uint8_t uuid[UUID_SIZE], struct error *err);
-/* Whether domain_new_incoming() found the guest's own moved domain: its old images may be there. */
-bool domain_returning(const struct domain *domain);
+/* Whether domain_new_incoming() found the guest's own moved domain, and the file at PATH is an image
+ * that it had then: its old image, which may be set aside.  Any other file is somebody else's. */
+bool domain_left_image(const struct domain *domain, const char *path);
 
 /* Starts QEMU with -incoming defer -S and returns once its QMP answers.  Its images must be where
  * definition_disk_path() says.  Not for an attached one.  After a failure no QEMU is left;

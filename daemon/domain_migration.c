@@ -103,9 +103,18 @@ struct domain *domain_take_incoming(struct domains *domains, const char *name,
     return domain;
 }
 
-bool domain_returning(const struct domain *domain)
+bool domain_left_image(const struct domain *domain, const char *path)
 {
-    return domain->previous != NULL;
+    const struct definition *previous = domain->previous;
+
+    for (size_t i = 0; previous && i < previous->disk_count; i++) {
+        CLEANUP_FREE char *left =
+            definition_disk_path(&previous->disks[i], domain->domains->config->pool_dir);
+
+        if (left && strcmp(left, path) == 0)
+            return !previous->disks[i].readonly;
+    }
+    return false;
 }
 
 int domain_start_incoming(struct domain *domain, struct error *err)

@@ -368,16 +368,21 @@ int incoming_handle_finish(void *opaque, const void *args_, void *ret_, struct e
     const struct bs_migrate_finish_args *args = args_;
     struct bs_migrate_finish_ret *ret = ret_;
     struct incoming *in = entry_of(opaque, args->id);
+    const struct error closing = {ECANCELED, "bistreamd is stopping, or the session has ended"};
 
     ret->owner = BS_OWNER_UNKNOWN;
     ret->reason = strdup("");
     if (!in)
         return ret->reason ? 0 : error_set(err, ENOMEM, "no memory for an answer");
-    atomic_store(&in->arriving, true);
+    atomic_store(&in->arriving,
+                 true); /* before looking at closing: peer_session.c does the reverse */
     pthread_mutex_lock(&in->lock);
     switch (in->state) {
     case INCOMING_PREPARED:
-        finish(in, ret);
+        if (atomic_load(&in->closing)) /* nobody will hear the answer: it must not be "mine" */
+            finish_failed(in, false, &closing, ret);
+        else
+            finish(in, ret);
         break;
     case INCOMING_RUNNING:
         ret->owner = BS_OWNER_MINE;

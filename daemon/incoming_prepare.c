@@ -168,7 +168,7 @@ static int make_volume(struct incoming *in, const struct bs_cookie_disk *disk,
     struct volume_spec spec = {.path = path,
                                .format = format_name(disk->format),
                                .size = disk->size,
-                               .returning = domain_returning(in->domain)};
+                               .returning = path && domain_left_image(in->domain, path)};
     int r;
 
     if (!path)

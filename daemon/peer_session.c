@@ -127,8 +127,9 @@ static void *keep(void *opaque)
     pthread_mutex_lock(&sessions->lock);
     while (!session->ended && !sessions->stopping)
         pthread_cond_wait(&sessions->changed, &sessions->lock);
+    incoming_session_closing(&session->public); /* no Finish begins any more ... */
     if (incoming_is_arriving(&session->public))
-        await_end(session);
+        await_end(session); /* ... and one that has begun is heard */
     ended = session->ended;
     pthread_mutex_unlock(&sessions->lock);
 

@@ -18,6 +18,8 @@
 #define WITH_UUID "\"uuid\": \"" UUID "\""
 #define RUN_FILE(suffix) "run/" UUID "." suffix
 
+#define DISK ", \"disks\": [{\"target\": \"vda\", \"file\": \"web.qcow2\", \"size\": \"1M\"}]"
+
 static struct domain *come_in(struct house *house, const char *name, const char *more,
                               struct error *err)
 {
@@ -61,7 +63,8 @@ static void test_discard(void **state)
     struct guest_info info;
 
     assert_non_null(domain);
-    assert_false(domain_returning(domain));
+    snprintf(path, sizeof path, "%s/pool/web.qcow2", house->folder);
+    assert_false(domain_left_image(domain, path)); /* it was never here */
     assert_state(domain, "incoming");
     assert_int_equal(domain_begin_job(domain, "migrating", &err), -EBUSY);
     assert_string_equal(err.text, "domain web is coming in; try again when that has ended");
@@ -184,16 +187,20 @@ static void test_comes_back(void **state)
 {
     struct house *house = *state;
     struct error err = ERROR_INIT;
-    struct domain *moved = move_away(house, "web", WITH_UUID), *domain;
+    struct domain *moved = move_away(house, "web", WITH_UUID DISK), *domain;
+    char path[HOUSE_PATH];
 
     come_in_fails(house, "web", "\"uuid\": \"" OTHER_UUID "\"",
                   "a domain named web exists already");
     come_in_fails(house, "db", WITH_UUID,
                   "a domain with the UUID " UUID " exists already, named web");
 
-    domain = come_in(house, "web", WITH_UUID ", \"vcpus\": 2", &err);
+    domain = come_in(house, "web", WITH_UUID DISK ", \"vcpus\": 2", &err);
     assert_ptr_equal(domain, moved);
-    assert_true(domain_returning(domain));
+    snprintf(path, sizeof path, "%s/pool/web.qcow2", house->folder);
+    assert_true(domain_left_image(domain, path));
+    snprintf(path, sizeof path, "%s/pool/db.qcow2", house->folder);
+    assert_false(domain_left_image(domain, path)); /* another guest's, say */
     assert_ok(domain_start_incoming(domain, &err), &err);
     assert_ok(domain_discard_incoming(domain, &err), &err);
     assert_state(moved, "moved to there");
@@ -204,7 +211,6 @@ static void test_comes_back(void **state)
     assert_ok(domain_start_incoming(domain, &err), &err);
     assert_ok(domain_finish_incoming(domain, false, &err), &err);
     assert_state(moved, "paused");
-    assert_false(domain_returning(moved));
     assert_vcpus(moved, 2);
     assert_ok(domain_destroy(moved, &err), &err);
     assert_state(moved, "shut off");
