@@ -235,6 +235,22 @@ static void explain(const struct launch *launch, off_t log_start, int pidfd, str
               words[0] ? words : "it gave no reason");
 }
 
+/* Who kills PID must have killed the guest.  QEMU alone locks the pid file. */
+static int check_process(const struct launch *launch, pid_t pid, struct error *err)
+{
+    pid_t holder = launch_lock_holder(launch->pidfile);
+
+    if (holder == pid)
+        return 0;
+    if (holder < 0)
+        return error_set_errno(err, -holder, "can't see who holds QEMU's pid file %s",
+                               launch->pidfile);
+    return error_set(err, EINVAL,
+                     "%s has started QEMU as process %d and goes on as process %d, so that who "
+                     "ends the one does not end the other; a script must end with \"exec\" of QEMU",
+                     launch->binary, (int)holder, (int)pid);
+}
+
 /* Connects to the QEMU that was started, and makes sure that it is the one. */
 static struct qmp *greet(struct qmp_thread *thread, const struct launch *launch, pid_t pid,
                          unsigned timeout_ms, const struct qmp_handlers *handlers, void *opaque,
@@ -248,16 +264,37 @@ static struct qmp *greet(struct qmp_thread *thread, const struct launch *launch,
         qmp_free(qmp);
         qmp = NULL;
     }
+    if (qmp && check_process(launch, pid, err) < 0) {
+        qmp_free(qmp);
+        qmp = NULL;
+    }
     return qmp;
 }
 
-/* Those that we have bound. */
-static void remove_sockets(const struct start *start)
+/* Kills what was started; also what a script has started in its turn, as long as it waits. */
+static void kill_group(pid_t pid, int pidfd)
 {
+    /* It leads a session since setsid(), and while it lives its number is its own. */
+    if (!launch_ended(pidfd))
+        kill(-pid, SIGKILL);
+    launch_kill(pidfd, KILL_MS, NULL);
+}
+
+/* The sockets that we have bound; of a QEMU that was STARTED and is dead, also what it has made. */
+static void remove_files(const struct start *start, bool started)
+{
+    static const char vnc[] = "vnc=unix:";
+    const struct launch *launch = start->launch;
+
     if (start->qmp >= 0)
-        unlink(start->launch->qmp_socket);
+        unlink(launch->qmp_socket);
     if (start->admin >= 0)
-        unlink(start->launch->admin_socket);
+        unlink(launch->admin_socket);
+    if (!started)
+        return;
+    unlink(launch->pidfile);
+    if (launch->display && strncmp(launch->display, vnc, strlen(vnc)) == 0)
+        unlink(launch->display + strlen(vnc));
 }
 
 struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, unsigned timeout_ms,
@@ -282,9 +319,9 @@ struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, 
         return qmp;
     if (pidfd >= 0) {
         explain(launch, log_start, pidfd, &reason);
-        launch_kill(pidfd, KILL_MS, NULL);
+        kill_group(pid, pidfd);
     }
-    remove_sockets(&start);
+    remove_files(&start, pidfd >= 0);
     error_set(err, reason.code, "%s", reason.text);
     return NULL;
 }

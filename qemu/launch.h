@@ -68,8 +68,9 @@ char **launch_argv(const struct launch *launch, int qmp_fd, int admin_fd, struct
 void launch_free_argv(char **argv);
 
 /* Starts QEMU and waits until its QMP answers, TIMEOUT_MS at the most; old socket files are
- * replaced.  When it fails no process is left.  Returns NULL with ERR set: "QEMU (/usr/bin/...)
- * can't be run: No such file or directory" (ENOENT), or QEMU's own last line. */
+ * replaced.  When it fails no process and none of its files but the log is left.  Returns NULL with
+ * ERR set: "QEMU (/usr/bin/...) can't be run: No such file or directory" (ENOENT), QEMU's own last
+ * line, or that the binary is a script that doesn't end with "exec" of QEMU (EINVAL). */
 struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, unsigned timeout_ms,
                         const struct qmp_handlers *handlers, void *opaque, struct error *err);
 
@@ -88,6 +89,9 @@ bool launch_wait_end(int pidfd, unsigned timeout_ms);
  * negative errno; ERR is set. */
 int launch_find(const char *qmp_socket, const char *pidfile, pid_t *ret_pid, int *ret_pidfd,
                 struct error *err);
+
+/* The process that locks PIDFILE, as QEMU does as long as it lives; 0: none, or a negative errno. */
+pid_t launch_lock_holder(const char *pidfile);
 
 /* The last line that QEMU wrote into LOG, without its newline; "" when there is none. */
 void launch_last_words(const char *log, char *ret, size_t size);

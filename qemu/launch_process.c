@@ -98,6 +98,13 @@ static pid_t lock_holder(int fd)
     return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
 }
 
+pid_t launch_lock_holder(const char *pidfile)
+{
+    CLEANUP_CLOSE int fd = open(pidfile, O_RDWR | O_CLOEXEC);
+
+    return fd >= 0 ? lock_holder(fd) : errno == ENOENT ? 0 : -errno;
+}
+
 /* A pidfd of process PID, which holds the lock on FD.  Returns -ESRCH when it has ended since. */
 static int open_holder(int fd, pid_t pid)
 {

@@ -8,7 +8,9 @@
 #include "common/loop.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -108,6 +110,7 @@ static void expect_failure(struct bench *bench, struct vm *vm, int code, const c
     if (!strstr(err.text, sentence))
         fail_msg("\"%s\" doesn't say \"%s\"", err.text, sentence);
     assert_int_not_equal(access(vm->qmp_socket, F_OK), 0);
+    assert_int_not_equal(access(vm->launch.pidfile, F_OK), 0);
 }
 
 static void test_failures_say_why(void **state)
@@ -130,6 +133,50 @@ static void test_failures_say_why(void **state)
     vm->launch.memory = 64 << 20;
     vm->paths[0][0] = 'x';
     expect_failure(bench, vm, EINVAL, "the path of disk vda must be absolute");
+}
+
+/* The pid of the QEMU that SCRIPT below has run, once it is dead. */
+static void expect_dead(const struct bench *bench)
+{
+    struct error err = ERROR_INIT;
+    char path[300];
+    int pid, pidfd;
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/qemu.pid", bench->folder);
+    file = fopen(path, "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%d", &pid), 1);
+    fclose(file);
+    pidfd = pidfd_open(pid, 0);
+    if (pidfd >= 0) {
+        assert_true(launch_wait_end(pidfd, WAIT_MS));
+        close(pidfd);
+    } else {
+        error_set_errno(&err, errno, "no process %d", pid);
+        assert_int_equal(err.code, ESRCH);
+    }
+}
+
+/* A fence that kills a script in front of QEMU would leave a QEMU behind. */
+static void test_script_without_exec(void **state)
+{
+    struct bench *bench = *state;
+    struct vm *vm = vm_new(bench, "a");
+    char script[300];
+    FILE *file;
+
+    vm_make_disks(vm);
+    snprintf(script, sizeof script, "%s/qemu.sh", bench->folder);
+    file = fopen(script, "we");
+    assert_non_null(file);
+    fprintf(file, "#!/bin/sh\n" QEMU_BINARY " \"$@\" &\necho $! >%s/qemu.pid\nwait\n",
+            bench->folder);
+    fclose(file);
+    assert_int_equal(chmod(script, 0700), 0);
+    vm->launch.binary = script;
+    expect_failure(bench, vm, EINVAL, "a script must end with \"exec\" of QEMU");
+    expect_dead(bench);
 }
 
 static void test_running_one_is_not_replaced(void **state)
@@ -226,6 +273,7 @@ static int run(void)
         QEMU_TEST(test_found_again),
         QEMU_TEST(test_second_client),
         QEMU_TEST(test_failures_say_why),
+        QEMU_TEST(test_script_without_exec),
         QEMU_TEST(test_running_one_is_not_replaced),
         QEMU_TEST(test_many_disks),
         cmocka_unit_test(test_arguments),
