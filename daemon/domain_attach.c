@@ -14,6 +14,7 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -75,6 +76,31 @@ static int check_not_known(const struct domain *domain, struct error *err)
     return r;
 }
 
+/* Whoever listens on the socket is taken for QEMU, watched, and killed when it comes to that; where
+ * a manager (libvirt) made the socket for its QEMU, that would be the manager. */
+static int check_is_qemu(const struct domain *domain, struct error *err)
+{
+    char link[64], program[PATH_MAX];
+    pid_t pid = qmp_pid(domain->qmp);
+    const char *name;
+    ssize_t n;
+
+    snprintf(link, sizeof link, "/proc/%d/exe", (int)pid);
+    n = readlink(link, program, sizeof program - 1);
+    if (n < 0)
+        return error_set_errno(err, errno, "can't see which program listens on %s",
+                               domain->qmp_socket);
+    program[n] = '\0';
+    name = strrchr(program, '/');
+    name = name ? name + 1 : program;
+    if (strncmp(name, "qemu", 4) == 0 || strncmp(name, "kvm", 3) == 0)
+        return 0;
+    return error_set(err, EINVAL,
+                     "%s is not a socket of QEMU's own: %s (pid %d) listens there; give QEMU "
+                     "another one with -qmp unix:PATH,server=on,wait=off",
+                     domain->qmp_socket, name, (int)pid);
+}
+
 /* Puts the domain, whose QMP is connected, into the registry.  With the lock held. */
 static int take_in(struct domain *domain, const struct guest_info *info, struct error *err)
 {
@@ -107,6 +133,9 @@ static int attach(struct domain *domain, struct error *err)
     domain->qmp = vm_open(domain, &info, err);
     if (!domain->qmp)
         return -EHOSTUNREACH;
+    r = check_is_qemu(domain, err);
+    if (r < 0)
+        return r;
     if (info.uuid[0] && uuid_from_text(info.uuid, domain->uuid) < 0)
         return error_set(err, EPROTO, "the QEMU at %s says \"%s\" for its UUID", domain->qmp_socket,
                          info.uuid);

@@ -9,6 +9,7 @@
 requires qemu-system-x86_64 --version
 requires qemu-img --version
 requires jq --version
+requires socat -V
 
 uuid=6d1c2f0e-5b1d-4f0a-9c39-0d1f5f3a2b11
 
@@ -48,6 +49,11 @@ one=$pid
 expect_failure 'does not wait for a migration, it is running' \
     at host attach --qmp "$tmp/one.qmp" --incoming web
 expect_failure "$tmp/none.qmp" at host attach --qmp "$tmp/none.qmp" web
+
+# A socket that some manager holds for its QEMU: a fence would kill the manager.
+in_background socat "UNIX-LISTEN:$tmp/relay.qmp,fork" "UNIX-CONNECT:$tmp/one.qmp"
+wait_for 'relay of a QMP socket' test -S "$tmp/relay.qmp"
+expect_failure 'is not a socket of QEMU' at host attach --qmp "$tmp/relay.qmp" web
 at host attach --qmp "$tmp/one.qmp" web
 [ "$(field web .state)" = running ] || fail "it runs"
 [ "$(field web .pid)" = "$one" ] || fail "another pid"
