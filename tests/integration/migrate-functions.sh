@@ -9,7 +9,7 @@
 #     . "${srcdir:-.}/migrate-functions.sh"
 #
 # Images stand in $tmp/HOST/pool as NAME-TARGET.FORMAT, definitions in $tmp/NAME.json.
-. "${srcdir:-.}/functions.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
 
 guest_dir=$(readlink -f "$top_builddir/tests/guest")
 QEMU=${QEMU:-qemu-system-x86_64}
