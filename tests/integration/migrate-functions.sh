@@ -9,6 +9,7 @@
 #     . "${srcdir:-.}/migrate-functions.sh"
 #
 # Images stand in $tmp/HOST/pool as NAME-TARGET.FORMAT, definitions in $tmp/NAME.json.
+set -e
 . "$(dirname "${BASH_SOURCE[0]}")/functions.sh"
 
 guest_dir=$(readlink -f "$top_builddir/tests/guest")
@@ -47,7 +48,7 @@ qemus_of()
 {
     local file
     for file in $(grep -lzx -e -nodefaults /proc/[0-9]*/cmdline 2>/dev/null); do
-        if grep -qzF -e "$tmp/$1" "$file" 2>/dev/null; then
+        if grep -qzF -e "${tmp:?}/$1" "$file" 2>/dev/null; then
             basename "$(dirname "$file")"
         fi
     done

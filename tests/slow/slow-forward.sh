@@ -5,6 +5,7 @@
 # slow-forward.sh CHANNELS MEGABYTES: that much through one `bistream forward`, on that many
 # connections at a time, every byte compared.
 channels=$1 megabytes=$2
+set -e
 . "$srcdir/../integration/functions.sh"
 
 start_daemon a

@@ -8,6 +8,7 @@
 # ends a daemon with another status than 0, which fails the test.
 table=$1 name=$2 times=$3 disks=$4 format=$5
 shift 5
+set -e
 . "$srcdir/../integration/migrate-functions.sh"
 WAIT_SECONDS=120
 
