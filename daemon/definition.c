@@ -235,6 +235,26 @@ static const char *name_flaw(const char *name, size_t max)
     return NULL;
 }
 
+/* Whether NAME ends like the files that migrations lay beside an image for a while (volume.h):
+ * ".new-ID" and so on.  A peer who names one would have made it by itself. */
+static bool is_reserved(const char *name)
+{
+    static const char *const marks[] = {".new-", ".before-", ".shared-"};
+    const char *dash = strrchr(name, '-');
+
+    if (!dash || strlen(dash + 1) != 2 * UUID_SIZE ||
+        strspn(dash + 1, DIGITS "abcdef") != 2 * UUID_SIZE)
+        return false;
+    for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
+        size_t length = strlen(marks[i]);
+
+        if ((size_t)(dash + 1 - name) >= length &&
+            strncmp(dash + 1 - length, marks[i], length) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* A plain name, or an operator's absolute path. */
 static int get_file(const struct object *object, const char *field, char **ret)
 {
@@ -252,6 +272,8 @@ static int get_file(const struct object *object, const char *field, char **ret)
             return fail(object, field, "is a folder's path");
     } else {
         flaw = name_flaw(text, DEFINITION_FILE_MAX);
+        if (!flaw && object->writer == DEFINITION_PEER && is_reserved(text))
+            flaw = "ends like a file that a migration makes for itself";
         if (flaw)
             return fail(object, field, "the file's name %s%s", flaw,
                         object->writer == DEFINITION_PEER || !strchr(text, '/')

@@ -148,6 +148,20 @@ struct domain *domain_take_incoming(struct domains *domains, const char *name,
  * that it had then: its old image, which may be set aside.  Any other file is somebody else's. */
 bool domain_left_image(const struct domain *domain, const char *path);
 
+/* How a guest that comes in means to use an image. */
+struct image_use {
+    const struct domain
+        *self; /* its domain; NULL: it is no disk of the guest's, but a backing file */
+    bool writable;
+    const char *format; /* as which it is read; NULL: it is made anew */
+};
+/* Refuses, -EEXIST with ERR, the image at PATH when it is a disk of another domain here, running or
+ * not: of any if it is to be written to, else of one that writes to it.  The guest's own old image
+ * it may have, in the format that it always had: the content of a raw one is the guest's to choose,
+ * and read as qcow2 it could name any file of this host as its backing file. */
+int domains_check_image(struct domains *domains, const char *path, const struct image_use *use,
+                        struct error *err);
+
 /* Starts QEMU with -incoming defer -S and returns once its QMP answers.  Its images must be where
  * definition_disk_path() says.  Not for an attached one.  After a failure no QEMU is left;
  * domain_discard_incoming() is still due.  Blocks. */

@@ -4,6 +4,9 @@
  * The images that a definition names, before its guest is started: those that are missing are made,
  * the others must be what the definition says.  An image is never changed here, and none is removed
  * when the start fails later.
+ *
+ * And whose an image is: a peer's guest may not be given what belongs to another one here, whatever
+ * its definition says.  Files are compared by device and inode, so links don't hide anything.
  */
 #include "config.h"
 
@@ -13,7 +16,10 @@
 #include "qemu/image.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 static int make_image(const struct definition_disk *disk, const char *path, struct error *err)
 {
@@ -79,4 +85,141 @@ int images_prepare(const struct config *config, const struct definition *definit
         }
     }
     return 0;
+}
+
+/* ---- whose an image is ------------------------------------------------------------------------ */
+
+/* A disk of a domain: taken down under the registry's lock, looked at without it. */
+struct claim {
+    char *path;
+    char *domain;
+    char format[16];
+    bool own, readonly;
+};
+
+static void claims_free(struct claim *claims, size_t count)
+{
+    for (size_t i = 0; claims && i < count; i++) {
+        free(claims[i].path);
+        free(claims[i].domain);
+    }
+    free(claims);
+}
+
+/* Takes over PATH, NULL without memory. */
+static bool add_claim(struct claim *claim, const struct domain *domain, char *path,
+                      const char *format, bool readonly)
+{
+    *claim = (struct claim){.path = path, .domain = strdup(domain->name), .readonly = readonly};
+    snprintf(claim->format, sizeof claim->format, "%s", format ? format : "");
+    return claim->path && claim->domain;
+}
+
+static size_t count_disks(const struct domain *domain)
+{
+    return (domain->definition ? domain->definition->disk_count : 0) +
+           (domain->previous ? domain->previous->disk_count : 0) + domain->drive_count;
+}
+
+static bool claim_defined(const struct domain *domain, const struct definition *definition,
+                          struct claim *claims, size_t *count)
+{
+    const char *pool = domain->domains->config->pool_dir;
+
+    for (size_t i = 0; definition && i < definition->disk_count; i++) {
+        const struct definition_disk *disk = &definition->disks[i];
+
+        if (disk->file && !add_claim(&claims[(*count)++], domain, definition_disk_path(disk, pool),
+                                     disk->format, disk->readonly))
+            return false;
+    }
+    return true;
+}
+
+static bool claim_drives(const struct domain *domain, struct claim *claims, size_t *count)
+{
+    for (size_t i = 0; i < domain->drive_count; i++) {
+        const struct domain_disk *drive = &domain->drives[i];
+
+        if (!drive->empty && !add_claim(&claims[(*count)++], domain, strdup(drive->path),
+                                        drive->format, drive->readonly))
+            return false;
+    }
+    return true;
+}
+
+/* All disks of all domains; of SELF those of the time before it moved.  With the lock held. */
+static bool collect(struct domains *domains, const struct domain *self, struct claim **ret,
+                    size_t *ret_count)
+{
+    const struct domain *domain;
+    size_t most = 0;
+    bool done = true;
+
+    LIST_FOREACH(domain, &domains->list, link)
+    most += count_disks(domain);
+    *ret_count = 0;
+    *ret = calloc(most + 1, sizeof **ret);
+    if (!*ret)
+        return false;
+    LIST_FOREACH(domain, &domains->list, link)
+    {
+        size_t first = *ret_count;
+
+        done = done && claim_defined(domain, domain->previous, *ret, ret_count);
+        if (domain != self)
+            done = done && claim_defined(domain, domain->definition, *ret, ret_count) &&
+                   claim_drives(domain, *ret, ret_count);
+        for (size_t i = first; i < *ret_count; i++)
+            (*ret)[i].own = domain == self;
+    }
+    return done;
+}
+
+static bool is_same_file(const char *path, const char *other)
+{
+    struct stat status, other_status;
+
+    return strcmp(path, other) == 0 ||
+           (stat(path, &status) == 0 && stat(other, &other_status) == 0 &&
+            status.st_dev == other_status.st_dev && status.st_ino == other_status.st_ino);
+}
+
+/* Whether CLAIM leaves no room for USE of the image at PATH. */
+static bool is_against(const struct claim *claim, const char *path, const struct image_use *use)
+{
+    if (claim->own ? !use->format || strcmp(use->format, claim->format) == 0
+                   : claim->readonly && !use->writable)
+        return false;
+    return is_same_file(path, claim->path);
+}
+
+static int refuse_image(const struct claim *claim, const char *path, const struct image_use *use,
+                        struct error *err)
+{
+    if (claim->own)
+        return error_set(err, EEXIST, "the guest's image %s is %s here, not %s", path,
+                         claim->format, use->format);
+    return error_set(err, EEXIST, "the image %s belongs to the domain %s here", path,
+                     claim->domain);
+}
+
+int domains_check_image(struct domains *domains, const char *path, const struct image_use *use,
+                        struct error *err)
+{
+    struct claim *claims;
+    size_t count;
+    bool collected;
+    int r = 0;
+
+    domains_lock(domains);
+    collected = collect(domains, use->self, &claims, &count);
+    domains_unlock(domains);
+    if (!collected)
+        r = error_set(err, ENOMEM, "no memory to find out whose image %s is", path);
+    for (size_t i = 0; r == 0 && i < count; i++)
+        if (is_against(&claims[i], path, use))
+            r = refuse_image(&claims[i], path, use, err);
+    claims_free(claims, count);
+    return r;
 }

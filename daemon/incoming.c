@@ -132,7 +132,7 @@ static int fence(struct incoming *in, struct error *err)
             return r;
     }
     remove_sockets(in);
-    for (size_t i = 0; i < in->volume_count; i++) {
+    for (size_t i = in->volume_count; i-- > 0;) {
         struct error undoing = ERROR_INIT;
 
         if (volume_undo(&in->volumes[i], &undoing) < 0)

@@ -139,6 +139,7 @@ static int check_space(struct incoming *in, struct error *err)
 static int find_backing(struct incoming *in, const struct bs_cookie_disk *disk, char **ret_path,
                         struct error *err)
 {
+    const struct image_use use = {.format = format_name(disk->backing_format)};
     CLEANUP_FREE char *path = NULL;
     struct image_info info;
     bool same;
@@ -147,6 +148,8 @@ static int find_backing(struct incoming *in, const struct bs_cookie_disk *disk, 
         path = NULL;
         return error_set(err, ENOMEM, "no memory for the backing file's path");
     }
+    if (domains_check_image(in->daemon->domains, path, &use, err) < 0)
+        return error_prefix(err, "disk %s can't have its backing file", disk->target);
     if (image_info_read(path, format_name(disk->backing_format), &info, err) < 0)
         return error_prefix(err, "disk %s needs its backing file here: copy %s to %s first",
                             disk->target, disk->backing, in->daemon->config->pool_dir);
@@ -165,6 +168,7 @@ static int make_volume(struct incoming *in, const struct bs_cookie_disk *disk,
 {
     CLEANUP_FREE char *path = definition_disk_path(defined, in->daemon->config->pool_dir);
     CLEANUP_FREE char *backing = NULL;
+    const struct image_use use = {.self = in->domain, .writable = true};
     struct volume_spec spec = {.path = path,
                                .format = format_name(disk->format),
                                .size = disk->size,
@@ -177,6 +181,9 @@ static int make_volume(struct incoming *in, const struct bs_cookie_disk *disk,
     if (strcmp(spec.format, defined->format) != 0)
         return error_set(err, EINVAL, "disk %s is %s in the definition and %s in the cookie",
                          disk->target, defined->format, spec.format);
+    r = domains_check_image(in->daemon->domains, path, &use, err);
+    if (r < 0)
+        return error_prefix(err, "disk %s", disk->target);
     if (disk->flags & BS_DISK_INCREMENTAL) {
         r = find_backing(in, disk, &backing, err);
         if (r < 0)
@@ -196,6 +203,8 @@ static int check_present(struct incoming *in, const struct bs_cookie_disk *disk,
                          const struct definition_disk *defined, struct error *err)
 {
     CLEANUP_FREE char *path = definition_disk_path(defined, in->daemon->config->pool_dir);
+    const struct image_use use = {
+        .self = in->domain, .writable = !defined->readonly, .format = format_name(disk->format)};
     struct image_info info;
     bool same;
 
@@ -207,7 +216,8 @@ static int check_present(struct incoming *in, const struct bs_cookie_disk *disk,
                          "disk %s is not copied, and there is no %s here (use --copy-storage-all, "
                          "or shared storage)",
                          disk->target, path);
-    if (image_info_read(path, format_name(disk->format), &info, err) < 0)
+    if (domains_check_image(in->daemon->domains, path, &use, err) < 0 ||
+        image_info_read(path, format_name(disk->format), &info, err) < 0)
         return error_prefix(err, "disk %s is not copied, and its image here is of no use",
                             disk->target);
     same = info.virtual_size == disk->size;
@@ -215,15 +225,34 @@ static int check_present(struct incoming *in, const struct bs_cookie_disk *disk,
     if (!same)
         return error_set(err, EINVAL, "disk %s is not copied, and %s here has another size",
                          disk->target, path);
-    if ((disk->flags & BS_DISK_SHARED) && volume_check_shared(path, in->hex, err) < 0)
+    if (!defined->readonly && volume_check_shared(path, in->hex, err) < 0)
         return error_prefix(err, "disk %s is not copied", disk->target);
+    return 0;
+}
+
+/* An image that the cookie does not tell of would be given to the guest without a look at it. */
+static int check_all_told(const struct incoming *in, const struct definition *definition,
+                          struct error *err)
+{
+    for (size_t i = 0; i < definition->disk_count; i++) {
+        const char *target = definition->disks[i].target;
+        bool told = !definition->disks[i].file;
+
+        for (u_int k = 0; k < in->cookie->disks.disks_len && !told; k++)
+            told = strcmp(in->cookie->disks.disks_val[k].target, target) == 0;
+        if (!told)
+            return error_set(err, EINVAL, "the cookie does not tell what becomes of disk %s",
+                             target);
+    }
     return 0;
 }
 
 static int make_volumes(struct incoming *in, const struct definition *definition, struct error *err)
 {
-    int r = check_space(in, err);
+    int r = check_all_told(in, definition, err);
 
+    if (r == 0)
+        r = check_space(in, err);
     if (r < 0)
         return r;
     in->volumes = calloc(in->cookie->disks.disks_len + 1, sizeof *in->volumes);
@@ -255,8 +284,14 @@ static int make_folder(struct incoming *in, struct error *err)
         in->migration_socket = NULL;
     if (!in->migration_socket)
         return error_set(err, ENOMEM, "no memory for the sockets' paths");
-    if (mkdir(in->folder, 0700) < 0)
-        return error_set_errno(err, errno, "can't make the folder %s", in->folder);
+    if (mkdir(in->folder, 0700) < 0) {
+        int r = error_set_errno(err, errno, "can't make the folder %s", in->folder);
+
+        free(take_ptr(in->folder)); /* another's, perhaps: not the fence's to remove */
+        free(take_ptr(in->nbd_socket));
+        free(take_ptr(in->migration_socket));
+        return r;
+    }
     return 0;
 }
 

@@ -4,7 +4,8 @@
  * evil-peer PKI_DIR URI NAME COOKIE_DISKS <DEFINITION: a peer with a good certificate and bad
  * manners.  It opens a session for a migration as a daemon would, and sends a MIGRATE_PREPARE with
  * the definition that stands on its standard input, unread and unchecked, and a cookie of that many
- * disks.  The other side's sentence goes to standard output; the exit code is 1 when it refused.
+ * disks to be copied, or of one disk TARGET:FLAGS:BACKING (flags as BS_DISK_*; the backing file may
+ * be empty).  The other side's sentence goes to standard output; the exit code is 1 when it refused.
  *
  * protocol.x's limits don't hold the encoder here: what is sent is encoded without them.
  */
@@ -30,6 +31,7 @@ struct evil_args {
     bs_id id, uuid;
     char *name, *definition;
     u_int disk_count;
+    struct bs_cookie_disk one; /* instead of that many; no target: none */
     int running;
 };
 
@@ -40,11 +42,15 @@ static bool_t put_text(XDR *xdrs, const char *text)
     return xdr_string(xdrs, &copy, ~0u);
 }
 
-static bool_t put_disk(XDR *xdrs, u_int number)
+static bool_t put_disk(XDR *xdrs, const struct evil_args *args, u_int number)
 {
     struct bs_cookie_disk disk = {.size = 1 << 20, .format = BS_FORMAT_RAW, .flags = BS_DISK_COPY};
     char target[32], none[] = "";
 
+    if (args->one.target) {
+        disk = args->one;
+        return xdr_bs_cookie_disk(xdrs, &disk);
+    }
     snprintf(target, sizeof target, "d%u", number);
     disk.target = target;
     disk.backing = none;
@@ -60,9 +66,27 @@ static bool_t xdr_evil_args(XDR *xdrs, struct evil_args *args)
         !put_text(xdrs, args->definition) || !xdr_u_int(xdrs, &count))
         return FALSE;
     for (u_int i = 0; i < args->disk_count; i++)
-        if (!put_disk(xdrs, i))
+        if (!put_disk(xdrs, args, i))
             return FALSE;
     return xdr_int(xdrs, &args->running);
+}
+
+/* What COOKIE_DISKS says; the strings in ARGS are TEXT's. */
+static void read_disks(char *text, struct evil_args *args)
+{
+    struct bs_cookie_disk *one = &args->one;
+
+    if (!strchr(text, ':')) {
+        args->disk_count = (u_int)strtoul(text, NULL, 10);
+        return;
+    }
+    args->disk_count = 1;
+    one->target = strsep(&text, ":");
+    one->flags = (u_int)strtoul(strsep(&text, ":"), NULL, 10);
+    one->backing = text ? text : one->target + strlen(one->target);
+    one->size = one->backing_size = 1 << 20;
+    one->format = one->flags & BS_DISK_INCREMENTAL ? BS_FORMAT_QCOW2 : BS_FORMAT_RAW;
+    one->backing_format = BS_FORMAT_RAW;
 }
 
 /* The UUID in the definition's text, so that it is not the reason for a refusal. */
@@ -115,7 +139,7 @@ int main(int argc, char **argv)
         return 2;
     args.name = argv[3];
     args.definition = definition;
-    args.disk_count = (u_int)strtoul(argv[4], NULL, 10);
+    read_disks(argv[4], &args);
     find_uuid(definition, args.uuid);
     memcpy(args.id, args.uuid, sizeof args.id);
     daemon.stop_fd = eventfd(0, EFD_CLOEXEC);

@@ -38,5 +38,38 @@ refused 'serial.log' 0 '.serial = {log: "/etc/cron.d/x"}'
 refused "disk d0 is not in the guest's definition" 1 '.'
 refused "the arguments of MIGRATE_PREPARE can't be decoded" 0 '.cpu = ("x" * 300000)'
 
+echo "== other guests' images"
+cat >"$tmp/other.json" <<END
+{"name": "other", "machine": "pc", "accel": "tcg", "memory": "32M",
+ "disks": [{"target": "vda", "file": "other.raw", "format": "raw", "size": "1M"}]}
+END
+at b start "$tmp/other.json" >/dev/null
+at b destroy other >/dev/null
+truncate -s 1M "$tmp/b/pool/loose.raw"
+ln -s other.raw "$tmp/b/pool/link.raw"
+id=$(tr -d - <<<"$uuid")
+for file in other.raw link.raw; do
+    # to be overwritten, shared, read, and as what a new image stands on
+    for cookie in vda:1: vda:4: vda:0:; do
+        refused "belongs to the domain other here" $cookie ".disks = [$disk | .file = \"$file\"]"
+    done
+    refused "belongs to the domain other here" vda:0: \
+        ".disks = [$disk | .file = \"$file\" | .readonly = true]"
+    refused "disk vda can't have its backing file: the image $tmp/b/pool/$file belongs to" \
+        "vda:3:$file" ".disks = [$disk | .format = \"qcow2\"]"
+done
+mv "$tmp/b/pool/other.raw" "$tmp/other.raw"
+refused "belongs to the domain other here" vda:1: ".disks = [$disk | .file = \"other.raw\"]"
+refused "is not the source's file but another one" vda:0: ".disks = [$disk | .file = \"loose.raw\"]"
+refused "is not the source's file but another one" vda:4: ".disks = [$disk | .file = \"loose.raw\"]"
+refused "the cookie does not tell what becomes of disk vda" 0 \
+    ".disks = [$disk | .file = \"loose.raw\"]"
+for end in new before shared; do
+    refused "disks[0].file: the file's name ends like a file that a migration makes for itself" 1 \
+        ".disks = [$disk | .file = \"loose.raw.$end-$id\"]"
+done
+rm "$tmp/b/pool/link.raw"
+at b undefine other >/dev/null
+
 echo "== a cookie of 10,000 disks"
 refused "the arguments of MIGRATE_PREPARE can't be decoded" 10000 '.'
