@@ -104,10 +104,10 @@ value()
     echo "${BASH_REMATCH[2]}"
 }
 
-# mib BYTES
-mib()
+# size_of BYTES: for people
+size_of()
 {
-    awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'
+    numfmt --to=iec-i --suffix=B --format='%.1f' "$1"
 }
 
 # ---- the guest ---------------------------------------------------------------------------------
@@ -184,9 +184,9 @@ prove_sparse()
     from=$(value allocated "$(check sparse "$dir/source/images/vdb.raw")")
     to=$(check sparse "$dir/destination/images/vdb.raw")
     [ "$(value allocated "$to")" -le $((from + from / 8 + 1048576)) ] ||
-        fail "vdb takes $(mib "$from") at the source and $(mib "$(value allocated "$to")") here"
-    ok "vdb is still sparse: $(mib "$(value size "$to")"), of which" \
-        "$(mib "$(value allocated "$to")") take up space (at the source: $(mib "$from"))"
+        fail "vdb takes $(size_of "$from") at the source and $(size_of "$(value allocated "$to")") here"
+    ok "vdb is still sparse: $(size_of "$(value size "$to")"), of which" \
+        "$(size_of "$(value allocated "$to")") take up space (at the source: $(size_of "$from"))"
 }
 
 # The result as the source's daemon has logged it.

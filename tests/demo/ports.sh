@@ -93,8 +93,8 @@ prove_ports()
             echo "        (phase $phase was over before ss could look)"
     done
     if [ -n "$namespace" ] && command -v nft >/dev/null; then
-        ok "the destination's firewall let in $(mib "$(counted passed)") to port $port and refused" \
-            "$(mib "$(counted refused)") of anything else"
+        ok "the destination's firewall let in $(size_of "$(counted passed)") to port $port and refused" \
+            "$(size_of "$(counted refused)") of anything else"
     fi
 }
 

@@ -14,7 +14,7 @@ source=$1 build=$2
 slow=$build/slow
 table=$slow/table
 export srcdir=$source/tests/slow bulk=$build/tests/slow/bulk
-export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1
+export ASAN_OPTIONS=detect_leaks=1
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS="suppressions=$source/tests/tsan.supp:second_deadlock_stack=1"
 failed=0
@@ -60,6 +60,7 @@ run()
 
 mkdir -p "$slow"
 : >"$table"
+rm -f "$slow/forward"
 if wanted address; then
     tree asan address,undefined
     run address "$slow/build-asan" "${TIMES:-20}"
