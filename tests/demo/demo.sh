@@ -60,8 +60,9 @@ clean_up()
     trap - EXIT
     trap '' INT TERM
     end_hosts
-    if [ $status -eq 0 ]; then
+    if [ $status -eq 0 ] || [ $status -eq 130 ]; then
         rm -rf "$dir"
+        [ $status -eq 0 ] || printf '\nInterrupted; nothing is left of the demonstration.\n' >&2
     else
         echo >&2
         echo "The demonstration failed.  The logs are in $dir:" >&2
@@ -107,7 +108,7 @@ value()
 # size_of BYTES: for people
 size_of()
 {
-    numfmt --to=iec-i --suffix=B --format='%.1f' "$1"
+    numfmt --to=iec-i --suffix=B --format='%.1f' "$1" | sed 's/[KMG]*i*B$/ &/'
 }
 
 # ---- the guest ---------------------------------------------------------------------------------

@@ -106,8 +106,10 @@ state_dir      = "$dir/$host/state"
 pool_dir       = "$dir/$host/images"
 allowed_peers  = {"source.demo", "destination.demo"}
 END
-    # ip netns exec becomes the daemon, so the pid is the daemon's.
-    "${enter[@]}" "$bistreamd" --config "$dir/$host/bistreamd.conf" >>"$dir/$host/bistreamd.log" 2>&1 &
+    # Of a session of its own, where a terminal's Ctrl-C doesn't come.  Each of these becomes the
+    # next, so the pid is the daemon's.
+    setsid "${enter[@]}" "$bistreamd" --config "$dir/$host/bistreamd.conf" \
+        >>"$dir/$host/bistreamd.log" 2>&1 &
     daemon[$host]=$!
     until [ -e "$dir/$host/run/port" ]; do # written once both sockets accept
         kill -0 "${daemon[$host]}" 2>/dev/null ||
