@@ -33,7 +33,7 @@ declare -A address=() # host -> ADDRESS:PORT
 . "$here/hosts.sh"
 . "$here/ports.sh"
 
-bold= plain=
+bold='' plain=''
 if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' plain=$'\e[0m'
 fi

@@ -3,7 +3,8 @@
 /*
  * relay PORT FILE THERE BACK: a TCP relay from a free port of 127.0.0.1, written to FILE, to PORT.
  * What goes there is kept for THERE milliseconds, what comes back for BACK, so that a test can cut
- * the line (kill the relay) between a message and its answer.
+ * the line (kill the relay) between a message and its answer.  After SIGUSR1 nothing comes back any
+ * more.
  *
  * One thread per direction reads pieces, each with the time when it is due, and hands them to
  * another that waits and writes: a delay, not a smaller rate.
@@ -14,6 +15,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,11 +36,20 @@ struct piece {
 
 struct direction {
     int from, to;
+    bool back;
     uint64_t delay; /* ms */
     pthread_mutex_t lock;
     pthread_cond_t came;
     STAILQ_HEAD(, piece) pieces;
 };
+
+static atomic_bool held;
+
+static void on_signal(int number)
+{
+    (void)number;
+    atomic_store(&held, true);
+}
 
 static uint64_t now_ms(void)
 {
@@ -118,6 +130,8 @@ static void *write_pieces(void *opaque)
         struct piece *piece = next_piece(direction);
 
         wait_until(piece->due);
+        while (direction->back && atomic_load(&held))
+            pause();
         more = piece->length > 0 && write_all(direction->to, piece->data, piece->length);
         free(piece);
     }
@@ -125,7 +139,7 @@ static void *write_pieces(void *opaque)
     return NULL;
 }
 
-static void start_direction(int from, int to, uint64_t delay)
+static void start_direction(int from, int to, bool back, uint64_t delay)
 {
     struct direction *direction = calloc(1, sizeof *direction);
     pthread_t thread;
@@ -134,6 +148,7 @@ static void start_direction(int from, int to, uint64_t delay)
         die("no memory");
     direction->from = from;
     direction->to = to;
+    direction->back = back;
     direction->delay = delay;
     pthread_mutex_init(&direction->lock, NULL);
     pthread_cond_init(&direction->came, NULL);
@@ -179,11 +194,12 @@ int main(int argc, char **argv)
         fputs("usage: relay PORT FILE THERE BACK\n", stderr);
         return 2;
     }
+    signal(SIGUSR1, on_signal);
     listener = listen_anywhere(argv[2]);
     while ((in = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
         out = dial((uint16_t)atoi(argv[1]));
-        start_direction(in, out, strtoull(argv[3], NULL, 10));
-        start_direction(out, in, strtoull(argv[4], NULL, 10));
+        start_direction(in, out, false, strtoull(argv[3], NULL, 10));
+        start_direction(out, in, true, strtoull(argv[4], NULL, 10));
     }
     die("can't accept");
 }

@@ -25,9 +25,9 @@ stays "QEMU (/bin/false) ended at its start" b a home --copy-storage-all
 echo "== it comes back, and goes again"
 stop_daemon a
 start_daemon a
-old=$(stat -c %i "$tmp/a/pool/home-vda.qcow2")
+inode=$(stat -c %i "$tmp/a/pool/home-vda.qcow2")
 must_migrate b a home --copy-storage-all
-[ "$(stat -c %i "$tmp/a/pool/home-vda.qcow2")" != "$old" ] || fail "the old image is still used"
+[ "$(stat -c %i "$tmp/a/pool/home-vda.qcow2")" != "$inode" ] || fail "the old image is still used"
 [ "$(find "$tmp/a/pool" -type f | wc -l)" -eq 2 ] ||
     fail "more than the guest's images is left: $(ls "$tmp/a/pool")"
 arrived b a home

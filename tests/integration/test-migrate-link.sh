@@ -72,7 +72,8 @@ first_writes=1 new_guest a guest 1 qcow2 --pause 500000
 way_to_b 0 250
 begin a way guest --copy-storage-all
 in_phase a finish
-# Finish has gone out, and whatever is answered is still on its way.
+# Finish has gone out, and its answer, if there is one by now, is still on its way.
+kill -USR1 $relay_pid
 wait_for "running" state_is b guest running
 kill -KILL $relay_pid
 ends 3 "whether the guest runs at $(uri_of way) is not known, so it stays paused here"
