@@ -7,13 +7,14 @@
 #
 #     TIMES=N        migrations in a row with address and undefined-behaviour sanitizers (default 20)
 #     MEGABYTES=N    carried by forward (default 10000)
-#     ONLY=WORD      only what has this word: address, thread, valgrind, forward
+#     ONLY=WORD      only what has this word: address, thread, valgrind, forward, qemu10
 set -euo pipefail
 
 source=$1 build=$2
 slow=$build/slow
 table=$slow/table
-export srcdir=$source/tests/slow bulk=$build/tests/slow/bulk
+summaries=$slow/summaries
+export slow srcdir=$source/tests/slow bulk=$build/tests/slow/bulk
 export ASAN_OPTIONS=detect_leaks=1
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS="suppressions=$source/tests/tsan.supp:second_deadlock_stack=1"
@@ -58,9 +59,25 @@ run()
     done
 }
 
+# alone NAME COMMAND...: a test whose last line says what it has done, or why it was skipped
+alone()
+{
+    local name=$1 log=$slow/$1.log status=0
+    shift
+    wanted "$name" || return 0
+    echo "== $name"
+    top_builddir=$build "$@" >"$log" 2>&1 || status=$?
+    if [ $status -ne 0 ] && [ $status -ne 77 ]; then
+        tail -n 60 "$log" >&2
+        echo "FAILED" >>"$log"
+        failed=1
+    fi
+    echo "$name: $(tail -n 1 "$log")" | tee -a "$summaries"
+}
+
 mkdir -p "$slow"
 : >"$table"
-rm -f "$slow/forward"
+: >"$summaries"
 if wanted address; then
     tree asan address,undefined
     run address "$slow/build-asan" "${TIMES:-20}"
@@ -73,10 +90,8 @@ if wanted valgrind && command -v valgrind >/dev/null; then
     run valgrind "$build" 1 valgrind -q --error-exitcode=99 --leak-check=full \
         --errors-for-leak-kinds=definite
 fi
-if wanted forward; then
-    echo "== forward"
-    top_builddir=$build "$srcdir/slow-forward.sh" 64 "${MEGABYTES:-10000}" | tee "$slow/forward" || failed=1
-fi
+alone forward "$srcdir/slow-forward.sh" 64 "${MEGABYTES:-10000}"
+alone qemu10 "$srcdir/slow-qemu10.sh"
 
 if [ -s "$table" ]; then
     printf '\n%-10s %5s  %-6s %10s  %10s  %12s\n' checker disks format migrations 'average ms' \
@@ -86,6 +101,6 @@ if [ -s "$table" ]; then
             "$downtime"
     done <"$table"
 fi
-[ ! -s "$slow/forward" ] || printf '\nforward: %s\n' "$(cat "$slow/forward")"
+[ ! -s "$summaries" ] || printf '\n%s\n' "$(cat "$summaries")"
 [ $failed -eq 0 ] && echo "All is well: no write was lost." || echo "Something FAILED; logs are in $slow"
 exit $failed
