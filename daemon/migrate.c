@@ -50,7 +50,7 @@ void migrate_jobs_stop(struct migrate_jobs *jobs)
     {
         struct error err = ERROR_INIT;
 
-        if (migrate_job_abort(job, &err) < 0)
+        if (migrate_job_abort(job, "bistreamd is being stopped", &err) < 0)
             log_info("migration %s out: %s", job->hex, err.text);
     }
     while (jobs->running)
@@ -116,7 +116,7 @@ static void job_free(struct migrate_job *job)
     free(job);
 }
 
-int migrate_job_abort(struct migrate_job *job, struct error *err)
+int migrate_job_abort(struct migrate_job *job, const char *why, struct error *err)
 {
     int r = 0;
 
@@ -125,7 +125,7 @@ int migrate_job_abort(struct migrate_job *job, struct error *err)
         r = error_set(err, EBUSY, "too late: %s has been asked to take %s over; its answer decides",
                       job->args.destination, job->args.name);
     } else if (!job->aborted) {
-        job->aborted = true;
+        job->aborted = why;
         eventfd_write(job->abort_fd, 1);
         if (job->pump && job->phase == PHASE_PREPARE)
             pump_cancel_calls(job->pump);
@@ -290,7 +290,7 @@ int migrate_handle_abort(void *opaque, const void *args_, void *ret, struct erro
         if (memcmp(job->id, args->id, sizeof args->id) == 0)
             break;
     }
-    r = job ? migrate_job_abort(job, err)
+    r = job ? migrate_job_abort(job, "aborted by the operator", err)
             : error_set(err, ENOENT, "no such migration runs here; it may have just ended");
     pthread_mutex_unlock(&jobs->lock);
     return r;

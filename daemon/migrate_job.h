@@ -95,9 +95,10 @@ struct migrate_job {
 
     pthread_mutex_t lock; /* what follows; a leaf */
     enum migrate_phase phase;
-    bool aborted;
+    const char *aborted;   /* why it is to end early, a constant; NULL: it isn't */
     bool mirrors_complete; /* what becomes of the disks' channels no longer matters */
     struct error lost;     /* why the session or a channel is gone; code 0: it isn't */
+    bool session_ended;    /* nothing reaches the destination any more */
 
     LIST_ENTRY(migrate_job) link; /* under the lock of struct migrate_jobs */
 };
@@ -105,9 +106,9 @@ struct migrate_job {
 /* Runs all phases.  Returns enum bs_outcome, with ERR unless it is COMPLETED. */
 enum bs_outcome migrate_run(struct migrate_job *job, struct error *err);
 
-/* Ends the job early if Finish has not been sent: returns 0; -EBUSY with ERR when it is too late.
- */
-int migrate_job_abort(struct migrate_job *job, struct error *err);
+/* Ends the job early if Finish has not been sent, because of WHY (a constant, the operator reads it):
+ * returns 0; -EBUSY with ERR when it is too late. */
+int migrate_job_abort(struct migrate_job *job, const char *why, struct error *err);
 
 /* A line for the operator, also in the log. */
 void migrate_say(struct migrate_job *job, const char *format, ...)

@@ -49,7 +49,7 @@ static int check_job(void *opaque, struct error *err)
     pthread_mutex_lock(&job->lock);
     phase = job->phase;
     if (job->aborted) {
-        r = error_set(err, ECANCELED, "aborted by the operator");
+        r = error_set(err, ECANCELED, "%s", job->aborted);
     } else if (job->lost.code) {
         *err = job->lost;
         r = -err->code;
@@ -144,6 +144,7 @@ static void on_ended(void *opaque, const struct error *why)
     struct migrate_job *job = opaque;
 
     pthread_mutex_lock(&job->lock);
+    job->session_ended = true;
     if (!job->lost.code)
         error_set(&job->lost, ECONNRESET, "the session with %s ended: %s", job->args.destination,
                   why->code ? why->text : "closed by the peer");
@@ -286,7 +287,11 @@ static int prepare(struct migrate_job *job, struct error *err)
     if (r == 0)
         r = open_session(job, err);
     if (r == 0)
+        r = check_job(job, err); /* an abort since then has found no call to cancel */
+    if (r == 0)
         r = call_prepare(job, &ret, err);
+    if (r == -ECANCELED)
+        check_job(job, err);         /* which says why */
     migrate_plan_unmark(&job->plan); /* the destination has looked for them */
     if (r < 0)
         return r;
@@ -369,6 +374,20 @@ static int settle(struct migrate_job *job, enum bs_settle settle, struct error *
                      &args, NULL, NULL, SETTLE_TIMEOUT_MS, err);
 }
 
+/* Finish can't be sent over a session that has ended, so the guest is still certainly ours. */
+static int check_session(struct migrate_job *job, struct error *err)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&job->lock);
+    if (job->session_ended) {
+        *err = job->lost;
+        r = -err->code;
+    }
+    pthread_mutex_unlock(&job->lock);
+    return r;
+}
+
 /* Asks the destination to take the guest over.  Returns whose it is, as far as is known; ERR holds
  * the reason unless it is theirs. */
 static enum bs_owner finish(struct migrate_job *job, struct error *err)
@@ -429,6 +448,7 @@ static void undo_in_qemu(struct migrate_job *job)
         if (r < 0 && r != -EALREADY)
             migrate_say(job, "%s", err.text);
     }
+    wait = qmp_wait_ms(QMP_TIMEOUT_MS);
     if (job->mirror_count && block_mirrors_remove(job->qmp, &wait, &err) < 0)
         migrate_say(job, "%s", err.text);
 }
@@ -444,7 +464,9 @@ static void append(struct error *err, const char *between, const char *text)
 static void add_what_is_known(struct migrate_job *job, struct error *why)
 {
     pthread_mutex_lock(&job->lock);
-    if (job->lost.code && !strstr(why->text, job->lost.text))
+    if (job->session_ended && why->code == ECONNRESET)
+        *why = job->lost; /* the same, and whose session it was */
+    else if (job->lost.code && !strstr(why->text, job->lost.text))
         append(why, "; ", job->lost.text);
     pthread_mutex_unlock(&job->lock);
 }
@@ -453,13 +475,14 @@ static void add_what_is_known(struct migrate_job *job, struct error *why)
  * say about the guest. */
 static void roll_back(struct migrate_job *job, struct error *why)
 {
-    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
     struct error err = ERROR_INIT;
+    struct qmp_wait wait;
 
     add_what_is_known(job, why);
     if (job->pump)
         pump_close_endpoint(job->pump, NULL);
     undo_in_qemu(job);
+    wait = qmp_wait_ms(QMP_TIMEOUT_MS); /* what came before may have used up its own */
     if (job->was_running && migration_resume_source(job->qmp, &wait, &err) < 0)
         append(why, "; the guest does not run here: ", err.text);
     if (job->prepared && settle(job, BS_SETTLE_OURS, &err) < 0)
@@ -479,6 +502,8 @@ enum bs_outcome migrate_run(struct migrate_job *job, struct error *err)
         r = perform(job, err);
     if (r == 0)
         r = migrate_enter(job, PHASE_FINISH, err);
+    if (r == 0)
+        r = check_session(job, err);
     if (r < 0) {
         roll_back(job, err);
         return BS_OUTCOME_FAILED;

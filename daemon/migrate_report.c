@@ -107,7 +107,7 @@ int migrate_enter(struct migrate_job *job, enum migrate_phase phase, struct erro
 
     pthread_mutex_lock(&job->lock);
     if (job->aborted && phase <= PHASE_FINISH)
-        r = error_set(err, ECANCELED, "aborted by the operator");
+        r = error_set(err, ECANCELED, "%s", job->aborted);
     else
         job->phase = phase;
     pthread_mutex_unlock(&job->lock);

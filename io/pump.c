@@ -88,8 +88,7 @@ static void session_closed(void *opaque, uint64_t code, const char *text)
     struct pump *pump = opaque;
     struct error why = ERROR_INIT;
 
-    error_set(&why, close_errno(code), "the session with %s ended: %s", tls_peer(pump->link),
-              *text ? text : "no reason was given");
+    error_set(&why, close_errno(code), "%s", *text ? text : "no reason was given");
     set_why(pump, &why);
     pump->session_over = true;
 }
