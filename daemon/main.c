@@ -9,12 +9,15 @@
 #include "daemon/server.h"
 #include "common/log.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 
 #define DEFAULT_CONFIG SYSCONFDIR "/bistream/bistreamd.conf"
 
@@ -102,6 +105,18 @@ static void block_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* A channel takes a descriptor, and a login shell's limit is 1024. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        log_warning("can't raise the limit of open files: %s", strerror(errno));
+}
+
 int main(int argc, char **argv)
 {
     struct options options;
@@ -122,6 +137,7 @@ int main(int argc, char **argv)
         return status;
     }
     block_signals();
+    raise_descriptor_limit();
     r = server_run(config, &err);
     if (r < 0)
         log_error("bistreamd: %s", err.text);

@@ -10,7 +10,7 @@
  * error for its first call, which says what its operator has to ask for, and is then left.
  *
  * Links are few and have a time to live in each state, looked after by one timer.  When there are
- * too many, the oldest that has not shaken hands has to go: silent strangers can't keep peers out.
+ * too many, the oldest that is not an allowed peer's has to go: strangers can't keep peers out.
  */
 #include "config.h"
 
@@ -294,7 +294,7 @@ static void on_sweep(void *opaque)
     }
 }
 
-/* Makes room for one more link.  Returns false when all are those of authenticated peers. */
+/* Makes room for one more link.  Returns false when all are those of allowed peers. */
 static bool make_room(struct peers *peers)
 {
     struct connection *connection;
@@ -303,9 +303,9 @@ static bool make_room(struct peers *peers)
         return true;
     TAILQ_FOREACH(connection, &peers->connections, entry)
     {
-        if (connection->state == SHAKING) {
-            log_warning("peer %s: has not shaken hands and has to make room for others",
-                        connection->address);
+        if (connection->state != WELCOME) {
+            log_warning("peer %s (%s): has to make room for others", connection->address,
+                        states[connection->state].name);
             drop(connection);
             return true;
         }
@@ -345,6 +345,7 @@ static void on_accepted(void *opaque, int fd)
     }
     connection->peers = peers;
     connection->link.daemon = peers->daemon;
+    connection->link.sessions = peers->sessions;
     memcpy(connection->address, address, sizeof address);
     connection->deadline = loop_now(peers->daemon->loop) + states[SHAKING].lifetime;
     if (peers->count++ == 0)

@@ -18,6 +18,7 @@ struct peer_link {
     struct daemon *daemon;
     const char *peer; /* the name that matched allowed_peers */
     const struct rpc_message *call;
+    struct peer_sessions *sessions;
     bool opened; /* BISTREAM_OPEN has agreed on: */
     struct peer_session_open open;
 };

@@ -41,6 +41,8 @@ int peer_handle_open(void *opaque, const void *args_, void *ret_, struct error *
 
     r = check_offer(args, err);
     if (r == 0)
+        r = peer_sessions_check(link->sessions, link->peer, err);
+    if (r == 0)
         r = session_limits_remote(&args->limits, memory, false, &open.remote, err);
     if (r < 0)
         return r;

@@ -58,14 +58,11 @@ static int resolve_forward(const struct session *session, const char *endpoint, 
 
     if (strncmp(endpoint, unix_prefix, sizeof unix_prefix - 1) != 0)
         return error_set(err, ENOENT, "there is no endpoint \"%s\" in a forward", endpoint);
-    if (!access_forward(daemon->config->forward_allow, path)) {
-        log_warning("session %s: forward to %s refused: forward_allow has no pattern for it",
-                    session->public.name, path);
+    if (!access_forward(daemon->config->forward_allow, path))
         return error_set(err, EACCES,
                          "%s lets no forward reach %s: have it added to forward_allow in the "
                          "configuration there",
                          daemon->hostname, path);
-    }
     *ret_path = strdup(path);
     return *ret_path ? 0 : error_set(err, ENOMEM, "memory is short");
 }
@@ -236,6 +233,27 @@ int peer_session_start(struct peer_sessions *sessions, struct tls *link,
         free_session(session);
     }
     return r;
+}
+
+int peer_sessions_check(struct peer_sessions *sessions, const char *peer, struct error *err)
+{
+    const struct session *session;
+    unsigned all = 0, its = 0;
+
+    pthread_mutex_lock(&sessions->lock);
+    LIST_FOREACH(session, &sessions->list, link)
+    {
+        all++;
+        its += strcmp(session->public.peer, peer) == 0;
+    }
+    pthread_mutex_unlock(&sessions->lock);
+    if (its >= BS_SESSIONS_PEER_MAX)
+        return error_set(err, EBUSY, "%u sessions of %s are open at %s already; let some end first",
+                         its, peer, sessions->daemon->hostname);
+    if (all >= BS_SESSIONS_MAX)
+        return error_set(err, EBUSY, "%u sessions are open at %s already; try again later", all,
+                         sessions->daemon->hostname);
+    return 0;
 }
 
 struct peer_sessions *peer_sessions_new(struct daemon *daemon)

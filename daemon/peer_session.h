@@ -42,6 +42,9 @@ struct peer_session_open {
     const void *early; /* bytes read behind the OPEN message */
     size_t early_length;
 };
+/* Whether PEER may open one more.  Returns 0, or -EBUSY with ERR. */
+int peer_sessions_check(struct peer_sessions *sessions, const char *peer, struct error *err);
+
 /* Makes a session of LINK, to which the reply has been written; LINK is taken over also on failure.
  * Returns 0, or a negative errno with ERR. */
 int peer_session_start(struct peer_sessions *sessions, struct tls *link,

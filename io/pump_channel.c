@@ -40,6 +40,7 @@
 enum {
     READ_MIN = 4 * 1024,
     READ_MAX = 256 * 1024, /* more than a UNIX socket holds by default */
+    RESETS_LOGGED = 200,   /* of one session: a peer could fill the disk with them */
 };
 
 /* ---- making and freeing ---------------------------------------------------------------------- */
@@ -119,8 +120,13 @@ static void tell_reset(struct pump_channel *channel, uint64_t code, const char *
 {
     struct pump *pump = channel->pump;
 
-    log_info("session %s channel %u (%s) reset: %s", pump->name, channel->number,
-             channel->endpoint->name, text);
+    if (pump->resets < RESETS_LOGGED)
+        log_info("session %s channel %u (%s) reset: %s", pump->name, channel->number,
+                 channel->endpoint->name, text);
+    else if (pump->resets == RESETS_LOGGED)
+        log_info("session %s: further resets are not logged", pump->name);
+    if (pump->resets <= RESETS_LOGGED)
+        pump->resets++;
     if (pump->handlers.channel_reset)
         pump->handlers.channel_reset(pump->handlers.opaque, channel->endpoint->name, code, text);
 }

@@ -207,6 +207,7 @@ struct pump {
     TAILQ_HEAD(, pump_listener) listeners;
     uint32_t endpoint_count;
     uint32_t broken;       /* channels in CHANNEL_OUT_BROKEN */
+    uint32_t resets;       /* that were logged */
     uint64_t accept_again; /* LOOP_NEVER, or when descriptors may be there again */
     uint64_t dial_again;   /* LOOP_NEVER, or when programs may accept again */
     uint64_t sent, received;

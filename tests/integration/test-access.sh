@@ -141,3 +141,16 @@ for i in $(seq 140); do
 done
 at a probe "$(uri_of b)" >/dev/null || fail "silent connections keep peers out"
 expect_log b "has to make room for others"
+
+# More sessions than one peer may have, and more refusals than a log should hold.
+for i in $(seq 64); do
+    at a forward --detach "$(uri_of b)" "$tmp/a/s$i:/nowhere/$i" >/dev/null
+done
+expect_failure "64 sessions of a.test are open at" \
+    at a forward --detach "$(uri_of b)" "$tmp/a/s65:/nowhere/65"
+for i in $(seq 220); do
+    socat -u OPEN:/dev/null "UNIX-CONNECT:$tmp/a/s1"
+done
+expect_log b "lets no forward reach /nowhere/1: have it added to forward_allow"
+expect_log b "further resets are not logged"
+[ "$(grep -c "lets no forward reach" "$tmp/b/log")" -eq 200 ] || fail "each reset is logged"

@@ -16,6 +16,8 @@
 static const struct config config = {.offer_bistream = true, .session_memory = 64 << 20};
 static struct daemon host = {.config = &config};
 
+static struct peer_sessions *sessions;
+
 static const struct bs_bistream_open_args good = {
     .vers_min = 1,
     .vers_max = 9,
@@ -27,7 +29,8 @@ static struct rpc_message call = {
 
 static void test_agreement(void **state)
 {
-    struct peer_link link = {.daemon = &host, .peer = "b.test", .call = &call};
+    struct peer_link link = {
+        .daemon = &host, .peer = "b.test", .call = &call, .sessions = sessions};
     struct bs_bistream_open_ret first = {0}, second = {0};
     struct error err = ERROR_INIT;
 
@@ -49,7 +52,8 @@ static void test_agreement(void **state)
 
 static void refused(struct bs_bistream_open_args args, int code, const char *says)
 {
-    struct peer_link link = {.daemon = &host, .peer = "b.test", .call = &call};
+    struct peer_link link = {
+        .daemon = &host, .peer = "b.test", .call = &call, .sessions = sessions};
     struct bs_bistream_open_ret ret = {0};
     struct error err = ERROR_INIT;
 
@@ -130,5 +134,10 @@ int main(void)
         cmocka_unit_test(test_callers),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed;
+
+    sessions = peer_sessions_new(&host);
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    peer_sessions_free(sessions);
+    return failed;
 }
