@@ -175,6 +175,8 @@ int domain_mark_moved(struct domain *domain, const char *peer, struct error *err
     domains_lock(domain->domains);
     free(domain->moved_to);
     domain->moved_to = copy;
+    if (domain->state == DOMAIN_SHUT_OFF) /* its QEMU has died before this was known */
+        domain_set_state(domain, DOMAIN_MOVED);
     domains_unlock(domain->domains);
     saved = domain_save(domain, err);
     ended = end_vm(domain, err);

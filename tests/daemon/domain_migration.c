@@ -9,6 +9,7 @@
 #include "tests/daemon/house.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -161,6 +162,23 @@ static void test_moved(void **state)
     domain_unref(domain);
 }
 
+/* Its QEMU died at the source after the destination had taken it over. */
+static void test_moved_after_death(void **state)
+{
+    struct house *house = *state;
+    struct domain *domain = house_start(house, "web", WITH_UUID);
+    struct error err = ERROR_INIT;
+
+    assert_ok(domain_begin_job(domain, "migrating", &err), &err);
+    assert_int_equal(kill(domain_pid(domain), SIGKILL), 0);
+    house_wait_state(domain, "shut off");
+    assert_ok(domain_mark_moved(domain, "there", &err), &err);
+    domain_end_job(domain);
+    assert_state(domain, "moved to there");
+    assert_true(domain_start(house->domains, "web", NULL, false, &err) < 0);
+    domain_unref(domain);
+}
+
 /* A start by force that fails leaves it moved. */
 static void test_moved_failed_start(void **state)
 {
@@ -222,8 +240,13 @@ static int run(void)
 {
 #define WITH_HOUSE(test) cmocka_unit_test_setup_teardown(test, house_setup, house_teardown)
     const struct CMUnitTest tests[] = {
-        WITH_HOUSE(test_discard), WITH_HOUSE(test_discard_early),      WITH_HOUSE(test_finish),
-        WITH_HOUSE(test_moved),   WITH_HOUSE(test_moved_failed_start), WITH_HOUSE(test_comes_back),
+        WITH_HOUSE(test_discard),
+        WITH_HOUSE(test_discard_early),
+        WITH_HOUSE(test_finish),
+        WITH_HOUSE(test_moved),
+        WITH_HOUSE(test_moved_after_death),
+        WITH_HOUSE(test_moved_failed_start),
+        WITH_HOUSE(test_comes_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
