@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * wire PORT FILE: a TCP relay from a free port of 127.0.0.1, written to FILE, to PORT, that does what
+ * it is told on its standard input, and says each command back once it is done:
+ *
+ *     hold there      what goes there is kept, and so is all that follows
+ *     hold back       the same for what comes back
+ *     go              all that was kept goes on its way
+ *     cut             each connection is reset, and what was kept is gone
+ *     port PORT       where connections go from now on
+ *
+ * One loop of poll(2): pieces are read, wait in their direction's queue while that is held, and are
+ * written.
+ */
+#include "config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { THERE, BACK, DIRECTIONS };
+enum { CONNECTIONS_MAX = 64 };
+
+struct piece {
+    STAILQ_ENTRY(piece) link;
+    uint64_t due;        /* ms */
+    size_t done, length; /* of length 0: the end */
+    uint8_t data[16384];
+};
+
+struct connection {
+    int fd[DIRECTIONS];     /* what goes in this direction is read here, and written to the other */
+    bool ended[DIRECTIONS]; /* nothing more will be read */
+    bool blocked[DIRECTIONS]; /* the other end takes nothing for now */
+    STAILQ_HEAD(, piece) pieces[DIRECTIONS];
+};
+
+static struct connection *connections[CONNECTIONS_MAX];
+static uint16_t port;
+static bool held[DIRECTIONS];
+
+static void die(const char *what)
+{
+    fprintf(stderr, "wire: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+/* ---- connections ------------------------------------------------------------------------------ */
+
+static void drop_first(struct connection *connection, int direction)
+{
+    struct piece *piece = STAILQ_FIRST(&connection->pieces[direction]);
+
+    STAILQ_REMOVE_HEAD(&connection->pieces[direction], link);
+    free(piece);
+}
+
+/* By RST rather than FIN if RESET. */
+static void close_connection(struct connection **slot, bool reset)
+{
+    const struct linger linger = {.l_onoff = 1};
+
+    for (int direction = THERE; direction < DIRECTIONS; direction++) {
+        if (reset)
+            setsockopt((*slot)->fd[direction], SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+        close((*slot)->fd[direction]);
+        while (!STAILQ_EMPTY(&(*slot)->pieces[direction]))
+            drop_first(*slot, direction);
+    }
+    free(*slot);
+    *slot = NULL;
+}
+
+static void read_piece(struct connection *connection, int direction)
+{
+    struct piece *piece = malloc(sizeof *piece);
+    ssize_t n;
+
+    if (!piece)
+        die("no memory");
+    n = recv(connection->fd[direction], piece->data, sizeof piece->data, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        free(piece);
+        return;
+    }
+    piece->done = 0;
+    piece->length = n > 0 ? (size_t)n : 0;
+    connection->ended[direction] = n <= 0;
+    STAILQ_INSERT_TAIL(&connection->pieces[direction], piece, link);
+}
+
+/* Writes what is not held. */
+static void write_pieces(struct connection *connection, int direction)
+{
+    int to = connection->fd[!direction];
+    struct piece *piece;
+
+    while (!held[direction] && !connection->blocked[direction] &&
+           (piece = STAILQ_FIRST(&connection->pieces[direction]))) {
+        ssize_t n;
+
+        if (piece->length == 0) {
+            shutdown(to, SHUT_WR);
+            drop_first(connection, direction);
+            continue;
+        }
+        n = send(to, piece->data + piece->done, piece->length - piece->done,
+                 MSG_NOSIGNAL | MSG_DONTWAIT);
+        connection->blocked[direction] = n < 0 && errno == EAGAIN;
+        if (n < 0 && errno != EAGAIN) /* it takes no more, and its sender will hear of it */
+            n = (ssize_t)(piece->length - piece->done);
+        piece->done += n > 0 ? (size_t)n : 0;
+        if (piece->done == piece->length)
+            drop_first(connection, direction);
+    }
+}
+
+static bool is_over(const struct connection *connection)
+{
+    return connection->ended[THERE] && connection->ended[BACK] &&
+           STAILQ_EMPTY(&connection->pieces[THERE]) && STAILQ_EMPTY(&connection->pieces[BACK]);
+}
+
+/* Returns -1 where nobody listens. */
+static int dial(void)
+{
+    const struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        die("no socket");
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static void accept_one(int listener)
+{
+    int in = accept4(listener, NULL, NULL, SOCK_CLOEXEC), out = dial();
+    struct connection *connection;
+    size_t i = 0;
+
+    if (in < 0)
+        die("can't accept");
+    if (out < 0) {
+        close(in);
+        return;
+    }
+    while (i < CONNECTIONS_MAX && connections[i])
+        i++;
+    connection = calloc(1, sizeof *connection);
+    if (!connection || i == CONNECTIONS_MAX)
+        die("no room for a connection");
+    *connection = (struct connection){.fd = {[THERE] = in, [BACK] = out}};
+    STAILQ_INIT(&connection->pieces[THERE]);
+    STAILQ_INIT(&connection->pieces[BACK]);
+    connections[i] = connection;
+}
+
+/* ---- commands --------------------------------------------------------------------------------- */
+
+static void execute(char *command)
+{
+    if (strcmp(command, "hold there") == 0) {
+        held[THERE] = true;
+    } else if (strcmp(command, "hold back") == 0) {
+        held[BACK] = true;
+    } else if (strcmp(command, "go") == 0) {
+        held[THERE] = held[BACK] = false;
+    } else if (strcmp(command, "cut") == 0) {
+        for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+            if (connections[i])
+                close_connection(&connections[i], true);
+    } else if (strncmp(command, "port ", 5) == 0) {
+        port = (uint16_t)atoi(command + 5);
+    } else {
+        errno = EINVAL;
+        die(command);
+    }
+    printf("%s\n", command);
+    fflush(stdout);
+}
+
+/* Returns false at the end of commands. */
+static bool read_commands(void)
+{
+    static char line[256];
+    static size_t used;
+    ssize_t n = read(STDIN_FILENO, line + used, sizeof line - 1 - used);
+    char *end;
+
+    if (n <= 0)
+        return false;
+    used += (size_t)n;
+    line[used] = '\0';
+    while ((end = strchr(line, '\n'))) {
+        *end = '\0';
+        execute(line);
+        used -= (size_t)(end + 1 - line);
+        memmove(line, end + 1, used + 1);
+    }
+    return true;
+}
+
+/* ---- the loop --------------------------------------------------------------------------------- */
+
+static void write_all(void)
+{
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+        for (int direction = THERE; connections[i] && direction < DIRECTIONS; direction++)
+            write_pieces(connections[i], direction);
+        if (connections[i] && is_over(connections[i]))
+            close_connection(&connections[i], false);
+    }
+}
+
+static short events_of(const struct connection *connection, int direction)
+{
+    short events = 0;
+
+    if (!connection->ended[direction])
+        events |= POLLIN;
+    if (connection->blocked[!direction])
+        events |= POLLOUT;
+    return events;
+}
+
+static void handle_connection(struct connection *connection, int direction, short revents)
+{
+    if (revents & (POLLOUT | POLLERR | POLLHUP))
+        connection->blocked[!direction] = false;
+    if (revents & (POLLIN | POLLERR | POLLHUP) && !connection->ended[direction])
+        read_piece(connection, direction);
+}
+
+static void wait_and_read(int listener, int *commands)
+{
+    struct pollfd fds[2 + CONNECTIONS_MAX * DIRECTIONS] = {{.fd = listener, .events = POLLIN},
+                                                           {.fd = *commands, .events = POLLIN}};
+    struct pollfd *of_connections = fds + 2;
+
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+        for (int direction = THERE; direction < DIRECTIONS; direction++) {
+            struct pollfd *fd = &of_connections[i * DIRECTIONS + (size_t)direction];
+
+            *fd = (struct pollfd){.fd = -1};
+            if (!connections[i])
+                continue;
+            fd->events = events_of(connections[i], direction);
+            /* poll(2) says POLLHUP even if not asked: don't ask about what has ended. */
+            fd->fd = fd->events ? connections[i]->fd[direction] : -1;
+        }
+    }
+    if (poll(fds, sizeof fds / sizeof *fds, -1) < 0)
+        die("can't wait");
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+        for (int direction = THERE; connections[i] && direction < DIRECTIONS; direction++)
+            handle_connection(connections[i], direction,
+                              of_connections[i * DIRECTIONS + (size_t)direction].revents);
+    if (fds[0].revents)
+        accept_one(listener);
+    if (fds[1].revents && !read_commands())
+        *commands = -1;
+}
+
+/* Listens on a free port, which is written to FILE. */
+static int listen_anywhere(const char *file)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    FILE *out;
+
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
+        listen(fd, 8) < 0 || getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+        die("can't listen");
+    out = fopen(file, "we");
+    if (!out || fprintf(out, "%d\n", ntohs(address.sin_port)) < 0 || fclose(out) != 0)
+        die("can't write the port");
+    return fd;
+}
+
+int main(int argc, char **argv)
+{
+    int listener, commands = STDIN_FILENO;
+
+    if (argc != 3) {
+        fputs("usage: wire PORT FILE\n", stderr);
+        return 2;
+    }
+    port = (uint16_t)atoi(argv[1]);
+    listener = listen_anywhere(argv[2]);
+    for (;;) {
+        write_all();
+        wait_and_read(listener, &commands);
+    }
+}
