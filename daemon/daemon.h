@@ -18,6 +18,7 @@ struct daemon {
     int stop_fd;        /* becomes readable when the daemon stops: ends every waiting in link.h */
     char *qemu_version; /* "7.2.22", or empty: no QEMU here */
     char hostname[256];
+    char *journal; /* folder of the migrations' journal: daemon/journal.h */
 
     struct control *control;              /* daemon/control.h */
     struct peers *peers;                  /* daemon/peer.h */

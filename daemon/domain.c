@@ -197,6 +197,16 @@ pid_t domain_pid(struct domain *domain)
     return pid;
 }
 
+bool domain_crashed(struct domain *domain)
+{
+    bool crashed;
+
+    domains_lock(domain->domains);
+    crashed = domain->crashed;
+    domains_unlock(domain->domains);
+    return crashed;
+}
+
 const struct definition *domain_definition(const struct domain *domain)
 {
     return domain->definition;

@@ -75,6 +75,8 @@ void domain_state_text(struct domain *domain, char *ret, size_t size);
 /* Taken in by attach: somebody else's QEMU, never started by us, its definition unknown. */
 bool domain_attached(const struct domain *domain);
 pid_t domain_pid(struct domain *domain); /* 0: no QEMU */
+/* Its last QEMU has died instead of shutting down.  Not known after a restart. */
+bool domain_crashed(struct domain *domain);
 
 /* The object of `info --json`:
  *   name, uuid, state, pid (or null), attached, machine, vcpus, memory (bytes, or null when
@@ -144,6 +146,10 @@ struct domain *domain_new_incoming(struct domains *domains, const struct definit
  * ERR: -ENOENT, or -EBUSY when another migration has it. */
 struct domain *domain_take_incoming(struct domains *domains, const char *name,
                                     const uint8_t uuid[UUID_SIZE], struct error *err);
+/* After a restart: the QEMU that domain_start_incoming() had made for DEFINITION, as it was then, with
+ * the job begun.  NULL with ERR: -ENOENT when it has ended.  Blocks. */
+struct domain *domain_find_incoming(struct domains *domains, const struct definition *definition,
+                                    struct error *err);
 /* Whether domain_new_incoming() found the guest's own moved domain, and the file at PATH is an image
  * that it had then: its old image, which may be set aside.  Any other file is somebody else's. */
 bool domain_left_image(const struct domain *domain, const char *path);

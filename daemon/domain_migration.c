@@ -83,6 +83,31 @@ struct domain *domain_new_incoming(struct domains *domains, const struct definit
     return domain;
 }
 
+struct domain *domain_find_incoming(struct domains *domains, const struct definition *definition,
+                                    struct error *err)
+{
+    struct domain *domain = domain_new_incoming(domains, definition, err);
+    struct error ignored = ERROR_INIT;
+    int pidfd = -1, r;
+    pid_t pid;
+
+    if (!domain)
+        return NULL;
+    r = launch_find(domain->qmp_socket, domain->pidfile, &pid, &pidfd, err);
+    if (r == 0) {
+        domains_lock(domains);
+        r = vm_adopt(domain, pid, pidfd, err);
+        domains_unlock(domains);
+    }
+    if (r == 0)
+        return domain;
+    if (r == -ESRCH)
+        err->code = ENOENT;
+    domain_discard_incoming(domain, &ignored); /* it has no QEMU: this can't fail */
+    domain_unref(domain);
+    return NULL;
+}
+
 struct domain *domain_take_incoming(struct domains *domains, const char *name,
                                     const uint8_t uuid[UUID_SIZE], struct error *err)
 {
@@ -90,7 +115,7 @@ struct domain *domain_take_incoming(struct domains *domains, const char *name,
 
     domains_lock(domains);
     domain = domains_lookup(domains, name);
-    if (!domain || !domain->attached || domain->state != DOMAIN_INCOMING ||
+    if (!domain || !domain->attached || !domain->incoming || domain->pidfd < 0 ||
         memcmp(domain->uuid, uuid, UUID_SIZE) != 0) {
         error_set(err, ENOENT, "no attached QEMU waits for the guest %s here", name);
         domain = NULL;

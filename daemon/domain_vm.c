@@ -106,6 +106,7 @@ int vm_adopt(struct domain *domain, pid_t pid, int pidfd, struct error *err)
     domain->pid = pid;
     domain->pidfd = pidfd;
     domain->shutdown_cause[0] = '\0';
+    domain->crashed = false;
     r = watch_start(domain, err);
     if (r < 0) {
         close(pidfd);
@@ -481,8 +482,10 @@ void vm_settle_locked(struct domain *domain, struct vm_remains *ret)
     }
     if (domain->state == DOMAIN_RUNNING || domain->state == DOMAIN_PAUSED ||
         (domain->state == DOMAIN_INCOMING && !domain->job)) {
-        if (domain->pidfd >= 0)
+        if (domain->pidfd >= 0) {
             log_end(domain);
+            domain->crashed = domain->shutdown_cause[0] == '\0';
+        }
         if (domain->previous) { /* it was to come back, and did not */
             definition_free(domain->definition);
             domain->definition = take_ptr(domain->previous);

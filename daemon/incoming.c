@@ -1,34 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * The life of a migration that comes in: Prepare, Finish, Settle, and the end of its session.
+ * Migrations that come in: the table of them, and the calls about them.
  *
- * One lock per migration id orders these four, so a Finish never meets a fence half way.  The one
- * decision is taken in Finish: once everything is here the state becomes MINE and the guest is
- * resumed; before that, whatever goes wrong fences it (QEMU killed and waited for, volumes
- * deleted), and only then is "not mine" said.  "Mine" is said only after `cont` has succeeded.
- *
- * An entry lives as long as its session.
+ * An entry is known by its migration id and belongs to the peer that prepared it; it outlives its
+ * session and this daemon (incoming_journal.c), until the source has said that it is settled.  One
+ * lock per id orders Prepare, Finish, Status, Settle and the end of the session, so that none meets
+ * another half way; what each of them does in which state stands in ownership.c's table.
  */
 #include "config.h"
 
 #include "daemon/incoming.h"
 #include "daemon/incoming_private.h"
+#include "daemon/journal.h"
 #include "daemon/peer_session.h"
 #include "common/cleanup.h"
 #include "common/log.h"
-#include "qemu/block.h"
-#include "qemu/migration.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-enum {
-    ARRIVE_TIMEOUT_MS = 30000, /* the source has sent everything when it calls Finish */
-    RESUME_TIMEOUT_MS = 30000,
-};
 
 /* Lock order: an entry's lock, then the table's.  The domains' come below both. */
 struct incoming_migrations {
@@ -36,29 +27,7 @@ struct incoming_migrations {
     LIST_HEAD(, incoming) list;
 };
 
-static const char *const state_names[] = {
-    [INCOMING_PREPARING] = "preparing", [INCOMING_PREPARED] = "prepared", [INCOMING_MINE] = "mine",
-    [INCOMING_RUNNING] = "running",     [INCOMING_NOT_MINE] = "not mine",
-};
-static_assert(sizeof state_names / sizeof *state_names == INCOMING_STATES, "each state has a name");
-
-/* next[from] has a bit for each state that may follow. */
-static const unsigned next[INCOMING_STATES] = {
-    [INCOMING_PREPARING] = 1 << INCOMING_PREPARED | 1 << INCOMING_NOT_MINE,
-    [INCOMING_PREPARED] = 1 << INCOMING_MINE | 1 << INCOMING_NOT_MINE,
-    /* Back only while it is certain that the guest has not run: QEMU refused to run it. */
-    [INCOMING_MINE] = 1 << INCOMING_RUNNING | 1 << INCOMING_NOT_MINE,
-};
-
-static int set_state(struct incoming *in, enum incoming_state state, struct error *err)
-{
-    if (!(next[in->state] & 1u << state))
-        return error_set(err, EINVAL, "migration %s is '%s' and can't become '%s'", in->hex,
-                         state_names[in->state], state_names[state]);
-    in->state = state;
-    log_info("migration %s (%s) in: %s", in->hex, domain_name(in->domain), state_names[state]);
-    return 0;
-}
+/* ---- the table ------------------------------------------------------------------------------- */
 
 struct incoming_migrations *incoming_new(void)
 {
@@ -73,79 +42,115 @@ struct incoming_migrations *incoming_new(void)
 
 void incoming_free(struct incoming_migrations *all)
 {
+    struct incoming *in;
+
     if (!all)
         return;
-    assert(LIST_EMPTY(&all->list));
+    while ((in = LIST_FIRST(&all->list))) { /* their journals stay */
+        LIST_REMOVE(in, link);
+        incoming_free_entry(in);
+    }
     pthread_mutex_destroy(&all->lock);
     free(all);
 }
 
-static void entry_free(struct incoming *in)
+struct incoming *incoming_new_entry(struct daemon *daemon)
+{
+    struct incoming *in = calloc(1, sizeof *in);
+
+    if (!in)
+        return NULL;
+    in->daemon = daemon;
+    pthread_mutex_init(&in->lock, NULL);
+    return in;
+}
+
+void incoming_free_entry(struct incoming *in)
 {
     for (size_t i = 0; i < in->volume_count; i++)
         volume_clear(&in->volumes[i]);
     free(in->volumes);
-    domain_unref(in->domain);
+    definition_free(in->definition);
+    if (in->domain)
+        domain_unref(in->domain);
     free(in->folder);
     free(in->nbd_socket);
     free(in->migration_socket);
     free(in->peer);
+    free(in->name);
     pthread_mutex_destroy(&in->lock);
     free(in);
 }
 
-static void entry_unref(struct incoming *in)
+/* With a reference of the table's own, which entry_release() gives back for a settled one. */
+static int entry_insert(struct incoming *in, struct error *err)
+{
+    struct incoming_migrations *all = in->daemon->incoming;
+    struct incoming *other;
+    bool taken = false;
+
+    pthread_mutex_lock(&all->lock);
+    LIST_FOREACH(other, &all->list, link)
+    {
+        taken |= memcmp(other->id, in->id, BS_ID_SIZE) == 0;
+    }
+    if (!taken) {
+        in->references++;
+        LIST_INSERT_HEAD(&all->list, in, link);
+    }
+    pthread_mutex_unlock(&all->lock);
+    return taken ? error_set(err, EEXIST, "migration %s is known already", in->hex) : 0;
+}
+
+/* The entry that PEER prepared under ID, with a reference and locked; NULL: none. */
+static struct incoming *entry_lock(struct incoming_migrations *all, const char *peer,
+                                   const void *id)
+{
+    struct incoming *in;
+
+    pthread_mutex_lock(&all->lock);
+    LIST_FOREACH(in, &all->list, link)
+    {
+        if (memcmp(in->id, id, BS_ID_SIZE) == 0 && strcmp(in->peer, peer) == 0) {
+            in->references++;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&all->lock);
+    if (in)
+        pthread_mutex_lock(&in->lock);
+    return in;
+}
+
+static void entry_unref(struct incoming *in, bool settled)
 {
     struct incoming_migrations *all = in->daemon->incoming;
     bool last;
 
     pthread_mutex_lock(&all->lock);
-    last = --in->references == 0;
-    if (last)
+    if (settled && !in->removed) {
+        in->removed = true;
         LIST_REMOVE(in, link);
+        in->references--;
+    }
+    last = --in->references == 0;
     pthread_mutex_unlock(&all->lock);
     if (last)
-        entry_free(in);
+        incoming_free_entry(in);
 }
 
-/* ---- the fence ------------------------------------------------------------------------------- */
-
-static void remove_sockets(const struct incoming *in)
+/* Unlocks, and drops the reference; a settled entry leaves the table. */
+static void entry_release(struct incoming *in)
 {
-    if (in->nbd_socket)
-        unlink(in->nbd_socket);
-    if (in->migration_socket)
-        unlink(in->migration_socket);
-    if (in->folder && rmdir(in->folder) < 0 && errno != ENOENT)
-        log_warning("migration %s in: can't remove %s", in->hex, in->folder);
-}
+    bool settled = in->state == INCOMING_NONE;
 
-/* Makes sure that the guest never runs here and that nothing of it stays.  Returns 0, or a negative
- * errno with ERR when its QEMU could not be killed: then nothing may be said yet. */
-static int fence(struct incoming *in, struct error *err)
-{
-    int r;
-
-    if (in->domain) {
-        r = domain_discard_incoming(in->domain, err);
-        if (r < 0)
-            return r;
-    }
-    remove_sockets(in);
-    for (size_t i = in->volume_count; i-- > 0;) {
-        struct error undoing = ERROR_INIT;
-
-        if (volume_undo(&in->volumes[i], &undoing) < 0)
-            log_error("migration %s in: %s", in->hex, undoing.text);
-    }
-    in->state = INCOMING_NOT_MINE;
-    log_info("migration %s in: undone, nothing of it is left", in->hex);
-    return 0;
+    pthread_mutex_unlock(&in->lock);
+    entry_unref(in, settled);
 }
 
 /* ---- Prepare --------------------------------------------------------------------------------- */
 
-/* The migrations of PEER's guest UUID that are under way, referenced, one at a time. */
+/* A migration of PEER's guest UUID that is under way, referenced; each is found once. */
 static struct incoming *find_earlier(struct incoming_migrations *all, const char *peer,
                                      const void *uuid)
 {
@@ -166,7 +171,7 @@ static struct incoming *find_earlier(struct incoming_migrations *all, const char
     return in;
 }
 
-/* A new attempt for the same guest ends the old one, whose session may not know yet that it is
+/* A new attempt for the same guest ends the old ones, whose sessions may not know yet that they are
  * dead. */
 static int end_earlier_attempts(struct peer_session *session, const void *uuid, struct error *err)
 {
@@ -175,51 +180,32 @@ static int end_earlier_attempts(struct peer_session *session, const void *uuid, 
 
     while (r == 0 && (in = find_earlier(session->daemon->incoming, session->peer, uuid))) {
         pthread_mutex_lock(&in->lock);
-        if (in->state == INCOMING_PREPARED)
-            r = fence(in, err);
-        pthread_mutex_unlock(&in->lock);
-        entry_unref(in);
+        if (incoming_action(in->state, INCOMING_SESSION_LOST) == INCOMING_FENCE)
+            r = incoming_fence(in, err);
+        entry_release(in);
     }
     return r;
 }
 
-static int entry_insert(struct incoming_migrations *all, struct incoming *in, struct error *err)
-{
-    struct incoming *other;
-    bool taken = false;
-
-    pthread_mutex_lock(&all->lock);
-    LIST_FOREACH(other, &all->list, link)
-    {
-        taken |= memcmp(other->id, in->id, BS_ID_SIZE) == 0;
-    }
-    if (!taken)
-        LIST_INSERT_HEAD(&all->list, in, link);
-    pthread_mutex_unlock(&all->lock);
-    return taken ? error_set(err, EEXIST, "migration %s is known already", in->hex) : 0;
-}
-
-static struct incoming *entry_new(struct peer_session *session,
+static struct incoming *entry_for(struct peer_session *session,
                                   const struct bs_migrate_prepare_args *args, struct error *err)
 {
-    struct incoming *in = calloc(1, sizeof *in);
+    struct incoming *in = incoming_new_entry(session->daemon);
 
-    if (!in || !(in->peer = strdup(session->peer))) {
-        free(in);
+    if (!in || !(in->peer = strdup(session->peer)) || !(in->name = strdup(args->name))) {
+        if (in)
+            incoming_free_entry(in);
         error_set(err, ENOMEM, "no memory for a migration");
         return NULL;
     }
-    in->daemon = session->daemon;
     memcpy(in->id, args->id, sizeof in->id);
     memcpy(in->uuid, args->uuid, sizeof in->uuid);
-    for (size_t i = 0; i < sizeof in->id; i++)
-        snprintf(in->hex + 2 * i, 3, "%02x", in->id[i]);
+    journal_id_to_text(in->id, in->hex);
     in->running = args->cookie.running != 0;
     in->cookie = &args->cookie;
-    in->references = 1;
-    pthread_mutex_init(&in->lock, NULL);
-    if (entry_insert(session->daemon->incoming, in, err) < 0) {
-        entry_free(in);
+    in->references = 1; /* the session's */
+    if (entry_insert(in, err) < 0) {
+        incoming_free_entry(in);
         return NULL;
     }
     return in;
@@ -240,23 +226,21 @@ int incoming_handle_prepare(void *opaque, const void *args_, void *ret_, struct 
     r = end_earlier_attempts(session, args->uuid, err);
     if (r < 0)
         return r;
-    in = entry_new(session, args, err);
+    in = entry_for(session, args, err);
     if (!in)
         return -err->code;
-    log_info("migration %s (%s) in from %s: preparing", in->hex, args->name, session->peer);
+    log_info("migration %s (%s) in from %s: preparing", in->hex, in->name, session->peer);
     pthread_mutex_lock(&in->lock);
     session->incoming = in;
     r = incoming_prepare(in, args, &ret->cookie, err);
     in->cookie = NULL;
-    if (r == 0)
-        r = set_state(in, INCOMING_PREPARED, err);
     if (r == 0) {
         atomic_store(&in->ready, true);
     } else {
         struct error fencing = ERROR_INIT;
 
-        log_warning("migration %s (%s) in: refused: %s", in->hex, args->name, err->text);
-        if (fence(in, &fencing) < 0)
+        log_warning("migration %s (%s) in: refused: %s", in->hex, in->name, err->text);
+        if (incoming_fence(in, &fencing) < 0)
             log_error("migration %s in: %s", in->hex, fencing.text);
     }
     pthread_mutex_unlock(&in->lock);
@@ -280,160 +264,115 @@ int incoming_resolve(struct peer_session *session, const char *endpoint, char **
     return *ret_path ? 0 : error_set(err, ENOMEM, "no memory to reach '%s'", endpoint);
 }
 
-/* ---- Finish ---------------------------------------------------------------------------------- */
+/* ---- Finish, Status, Settle -------------------------------------------------------------------- */
 
-/* QEMU has everything and lets go of the disks' exports: from here on the guest can be ours. */
-static int arrive(struct qmp *qmp, struct error *err)
+/* Does what the table says.  Returns 0, or a negative errno with ERR. */
+static int act(struct incoming *in, enum incoming_message message,
+               struct bs_migrate_finish_ret *ret, struct error *err)
 {
-    struct qmp_wait arrival = qmp_wait_ms(ARRIVE_TIMEOUT_MS);
-    struct qmp_wait stopping = qmp_wait_ms(ARRIVE_TIMEOUT_MS);
-    int r = migration_wait(qmp, MIGRATION_COMPLETED, NULL, &arrival, err);
+    int r;
 
-    if (r == 0)
-        r = block_exports_stop(qmp, &stopping, err);
+    switch (incoming_action(in->state, message)) {
+    case INCOMING_IGNORE:
+    case INCOMING_SAY_UNKNOWN:
+        return 0;
+    case INCOMING_DECIDE:
+        incoming_decide(in, ret);
+        return 0;
+    case INCOMING_SAY_MINE:
+        incoming_say_mine(in, ret);
+        return 0;
+    case INCOMING_TAKE_UP:
+        incoming_take_up(in, ret);
+        if (message == INCOMING_SETTLE_THEIRS && in->state == INCOMING_RUNNING)
+            return incoming_settled(in, true, err);
+        return 0;
+    case INCOMING_SAY_LOST:
+        ret->owner = BS_OWNER_LOST;
+        return 0;
+    case INCOMING_SAY_NOT_MINE:
+        ret->owner = BS_OWNER_NOT_MINE;
+        return 0;
+    case INCOMING_FENCE:
+        r = incoming_fence(in, err);
+        if (r == 0)
+            ret->owner = BS_OWNER_NOT_MINE;
+        return r;
+    case INCOMING_FENCE_REMOVE:
+        r = incoming_fence(in, err);
+        if (r == 0 && in->volume_count)
+            r = error_set(err, EIO, "%s can't be deleted; the log says why", in->volumes[0].path);
+        return r == 0 && in->state == INCOMING_NOT_MINE ? incoming_settled(in, false, err) : r;
+    case INCOMING_REMOVE:
+        return incoming_settled(in, true, err);
+    case INCOMING_CLEAN:
+        return incoming_settled(in, false, err);
+    case INCOMING_CONFLICT:
+        return error_set(err, EBUSY, "the guest is here since migration %s; both sides claim it",
+                         in->hex);
+    }
+    return 0;
+}
+
+static int handle(struct peer_session *session, const void *id, enum incoming_message message,
+                  struct bs_migrate_finish_ret *ret, struct error *err)
+{
+    struct incoming *in = entry_lock(session->daemon->incoming, session->peer, id);
+    int r;
+
+    if (!in)
+        return 0;
+    r = act(in, message, ret, err);
+    entry_release(in);
     return r;
 }
 
-/* Runs the guest here.  Returns 0, or a negative errno with ERR; *RET_MAY_RUN tells whether it can
- * have run: then nobody else may run it. */
-static int resume(struct incoming *in, struct qmp *qmp, bool *ret_may_run, struct error *err)
+static int handle_question(struct peer_session *session, const void *id,
+                           enum incoming_message message, struct bs_migrate_finish_ret *ret,
+                           struct error *err)
 {
-    struct qmp_wait wait = qmp_wait_ms(RESUME_TIMEOUT_MS);
-    int r = set_state(in, INCOMING_MINE, err);
-
-    *ret_may_run = false;
-    if (r == 0 && in->running) {
-        r = migration_resume_here(qmp, &wait, err);
-        /* -EPERM: nothing was sent; -EREMOTEIO: QEMU refused before any vCPU ran. */
-        *ret_may_run = r < 0 && r != -EPERM && r != -EREMOTEIO;
-    }
-    return r == 0 ? set_state(in, INCOMING_RUNNING, err) : r;
-}
-
-static void finish_failed(struct incoming *in, bool may_run, const struct error *why,
-                          struct bs_migrate_finish_ret *ret)
-{
-    struct error fencing = ERROR_INIT;
-
-    log_error("migration %s (%s) in: %s", in->hex, domain_name(in->domain), why->text);
-    if (may_run) {
-        /* Stays MINE: its QEMU is there, or is gone after it may have run.  The domain is the
-         * operator's to look at. */
-        ret->owner = BS_OWNER_LOST;
-        if (domain_finish_incoming(in->domain, in->running, &fencing) < 0)
-            log_error("migration %s in: %s", in->hex, fencing.text);
-        remove_sockets(in);
-    } else if (fence(in, &fencing) < 0) {
-        log_error("migration %s in: %s", in->hex, fencing.text);
-        ret->owner = BS_OWNER_UNKNOWN;
-    } else {
-        ret->owner = BS_OWNER_NOT_MINE;
-    }
-    free(ret->reason);
-    ret->reason = strdup(why->text);
-}
-
-static void finish(struct incoming *in, struct bs_migrate_finish_ret *ret)
-{
-    struct error why = ERROR_INIT;
-    struct qmp *qmp = domain_qmp(in->domain, &why);
-    bool may_run = false;
-    uint64_t resumed;
-    int r = qmp ? arrive(qmp, &why) : -why.code;
-
-    if (r == 0)
-        r = resume(in, qmp, &may_run, &why);
-    if (r < 0) {
-        finish_failed(in, may_run, &why, ret);
-        return;
-    }
-    resumed = loop_clock();
-    if (domain_finish_incoming(in->domain, in->running, &why) < 0)
-        log_error("migration %s (%s) in: %s", in->hex, domain_name(in->domain), why.text);
-    remove_sockets(in);
-    ret->owner = BS_OWNER_MINE;
-    ret->resumed_us = (loop_clock() - resumed) / 1000;
-}
-
-/* The migration ID, if SESSION's peer prepared it in this session. */
-static struct incoming *entry_of(struct peer_session *session, const void *id)
-{
-    struct incoming *in = session->incoming;
-
-    return in && memcmp(in->id, id, BS_ID_SIZE) == 0 ? in : NULL;
+    ret->owner = BS_OWNER_UNKNOWN;
+    ret->reason = strdup("");
+    if (!ret->reason)
+        return error_set(err, ENOMEM, "no memory for an answer");
+    return handle(session, id, message, ret, err);
 }
 
 int incoming_handle_finish(void *opaque, const void *args_, void *ret_, struct error *err)
 {
+    struct peer_session *session = opaque;
     const struct bs_migrate_finish_args *args = args_;
-    struct bs_migrate_finish_ret *ret = ret_;
-    struct incoming *in = entry_of(opaque, args->id);
-    const struct error closing = {ECANCELED, "bistreamd is stopping, or the session has ended"};
+    struct incoming *in = session->incoming;
 
-    ret->owner = BS_OWNER_UNKNOWN;
-    ret->reason = strdup("");
-    if (!in)
-        return ret->reason ? 0 : error_set(err, ENOMEM, "no memory for an answer");
-    atomic_store(&in->arriving,
-                 true); /* before looking at closing: peer_session.c does the reverse */
-    pthread_mutex_lock(&in->lock);
-    switch (in->state) {
-    case INCOMING_PREPARED:
-        if (atomic_load(&in->closing)) /* nobody will hear the answer: it must not be "mine" */
-            finish_failed(in, false, &closing, ret);
-        else
-            finish(in, ret);
-        break;
-    case INCOMING_RUNNING:
-        ret->owner = BS_OWNER_MINE;
-        break;
-    case INCOMING_NOT_MINE:
-        ret->owner = BS_OWNER_NOT_MINE;
-        break;
-    case INCOMING_MINE: /* it may have run, and nobody could find out */
-        ret->owner = BS_OWNER_LOST;
-        break;
-    case INCOMING_PREPARING: /* never seen: calls of a session run one after the other */
-        break;
-    }
-    pthread_mutex_unlock(&in->lock);
-    return ret->reason ? 0 : error_set(err, ENOMEM, "no memory for an answer");
+    if (in) /* before looking at closing: peer_session.c does the reverse */
+        atomic_store(&in->arriving, true);
+    return handle_question(session, args->id, INCOMING_FINISH, ret_, err);
 }
 
-/* ---- Settle and the end of the session ------------------------------------------------------ */
-
-static void settle_theirs(struct incoming *in)
+int incoming_handle_status(void *opaque, const void *args_, void *ret_, struct error *err)
 {
-    for (size_t i = 0; i < in->volume_count; i++) {
-        struct error err = ERROR_INIT;
+    const struct bs_migrate_finish_args *args = args_;
 
-        if (volume_settle(&in->volumes[i], &err) < 0)
-            log_warning("migration %s in: %s", in->hex, err.text);
-    }
+    return handle_question(opaque, args->id, INCOMING_STATUS, ret_, err);
 }
 
 int incoming_handle_settle(void *opaque, const void *args_, void *ret, struct error *err)
 {
     const struct bs_migrate_settle_args *args = args_;
-    struct incoming *in = entry_of(opaque, args->id);
-    int r = 0;
+    struct bs_migrate_finish_ret answer = {.reason = NULL};
+    int r;
 
     (void)ret;
     if (args->settle != BS_SETTLE_OURS && args->settle != BS_SETTLE_THEIRS)
         return error_set(err, EINVAL, "a migration can't be settled as %u", args->settle);
-    if (!in)
-        return 0;
-    pthread_mutex_lock(&in->lock);
-    if (in->state == INCOMING_PREPARED)
-        r = fence(in, err);
-    else if (in->state == INCOMING_RUNNING && args->settle == BS_SETTLE_THEIRS)
-        settle_theirs(in);
-    else if (in->state == INCOMING_RUNNING || in->state == INCOMING_MINE)
-        r = error_set(err, EBUSY, "the guest is here since migration %s; both sides claim it",
-                      in->hex);
-    pthread_mutex_unlock(&in->lock);
+    r = handle(opaque, args->id,
+               args->settle == BS_SETTLE_OURS ? INCOMING_SETTLE_OURS : INCOMING_SETTLE_THEIRS,
+               &answer, err);
+    free(answer.reason);
     return r;
 }
+
+/* ---- sessions and restarts --------------------------------------------------------------------- */
 
 bool incoming_is_arriving(struct peer_session *session)
 {
@@ -452,18 +391,43 @@ void incoming_session_closing(struct peer_session *session)
 
 void incoming_session_ended(struct peer_session *session)
 {
+    struct bs_migrate_finish_ret answer = {.reason = NULL};
     struct incoming *in = session->incoming;
     struct error err = ERROR_INIT;
 
     if (!in)
         return;
-    pthread_mutex_lock(&in->lock);
-    if (in->state == INCOMING_PREPARED || in->state == INCOMING_PREPARING) {
-        log_info("migration %s in: its session ended before Finish", in->hex);
-        if (fence(in, &err) < 0)
-            log_error("migration %s in: %s", in->hex, err.text);
-    }
-    pthread_mutex_unlock(&in->lock);
     session->incoming = NULL;
-    entry_unref(in);
+    pthread_mutex_lock(&in->lock);
+    if (act(in, INCOMING_SESSION_LOST, &answer, &err) < 0)
+        log_error("migration %s in: %s", in->hex, err.text);
+    free(answer.reason);
+    entry_release(in);
+}
+
+static void recover(void *opaque, const char *hex)
+{
+    struct bs_migrate_finish_ret answer = {.reason = NULL};
+    struct daemon *daemon = opaque;
+    struct error err = ERROR_INIT;
+    struct incoming *in = incoming_journal_read(daemon, hex, &err);
+
+    if (!in) {
+        log_error("migration %s in: its journal can't be used: %s", hex, err.text);
+        return;
+    }
+    log_info("migration %s (%s) in from %s: known from before as '%s'", hex, in->name, in->peer,
+             incoming_state_name(in->state));
+    if (entry_insert(in, &err) < 0) {
+        incoming_free_entry(in);
+        return;
+    }
+    if (act(in, INCOMING_RESTART, &answer, &err) < 0)
+        log_error("migration %s in: %s", hex, err.text);
+    free(answer.reason);
+}
+
+int incoming_recover(struct daemon *daemon, struct error *err)
+{
+    return journal_each(daemon->journal, JOURNAL_DESTINATION, recover, daemon, err);
 }

@@ -17,12 +17,15 @@ struct incoming_migrations;
 
 /* Returns NULL when memory is short. */
 struct incoming_migrations *incoming_new(void);
+/* Takes up what the journal holds from before.  Once, before any session.  Blocks. */
+int incoming_recover(struct daemon *daemon, struct error *err);
 /* After all sessions have ended.  NULL is fine. */
 void incoming_free(struct incoming_migrations *incoming);
 
 /* Handlers for RPC_CALLER_SESSION (rpc/dispatch.h); OPAQUE is the struct peer_session. */
 int incoming_handle_prepare(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_finish(void *opaque, const void *args, void *ret, struct error *err);
+int incoming_handle_status(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_settle(void *opaque, const void *args, void *ret, struct error *err);
 
 /* The UNIX socket behind "migration" or "nbd/TARGET" of the migration that SESSION prepared

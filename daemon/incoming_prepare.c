@@ -69,39 +69,37 @@ static int check_cookie(const struct bs_cookie_source *cookie, struct error *err
     return 0;
 }
 
-static int read_definition(const struct bs_migrate_prepare_args *args,
-                           struct definition **ret_definition, struct error *err)
+static int read_definition(struct incoming *in, const struct bs_migrate_prepare_args *args,
+                           struct error *err)
 {
-    struct definition *definition =
+    in->definition =
         definition_parse(args->definition, strlen(args->definition), DEFINITION_PEER, err);
-
-    if (!definition)
+    if (!in->definition)
         return error_prefix(err, "the guest's definition is refused");
-    if (strcmp(definition->name, args->name) != 0 ||
-        memcmp(definition->uuid, args->uuid, UUID_SIZE) != 0) {
-        definition_free(definition);
+    if (strcmp(in->definition->name, args->name) != 0 ||
+        memcmp(in->definition->uuid, args->uuid, UUID_SIZE) != 0)
         return error_set(err, EINVAL,
                          "the guest's definition has another name or UUID than the call");
-    }
-    *ret_definition = definition;
     return 0;
 }
 
 /* An attached QEMU that waits under this name, or a domain of our own. */
-static int take_domain(struct incoming *in, const struct bs_migrate_prepare_args *args,
-                       const struct definition *definition, struct error *err)
+static int take_domain(struct incoming *in, struct error *err)
 {
-    in->domain = domain_take_incoming(in->daemon->domains, args->name, in->uuid, err);
-    if (in->domain)
+    in->domain = domain_take_incoming(in->daemon->domains, in->name, in->uuid, err);
+    if (in->domain) {
+        definition_free(in->definition); /* it has disks of its own */
+        in->definition = NULL;
         return 0;
+    }
     if (err->code != ENOENT)
         return -err->code;
-    if (!definition)
+    if (!in->definition)
         return error_set(err, ENOENT,
                          "%s was attached at the source, so a QEMU must wait for it here: start "
                          "one with -incoming defer and give it to bistream attach --incoming",
-                         args->name);
-    in->domain = domain_new_incoming(in->daemon->domains, definition, err);
+                         in->name);
+    in->domain = domain_new_incoming(in->daemon->domains, in->definition, err);
     return in->domain ? 0 : -err->code;
 }
 
@@ -163,27 +161,38 @@ static int find_backing(struct incoming *in, const struct bs_cookie_disk *disk, 
     return 0;
 }
 
-static int make_volume(struct incoming *in, const struct bs_cookie_disk *disk,
+/* Names what will be created for DISK, and changes nothing. */
+static int plan_volume(struct incoming *in, const struct bs_cookie_disk *disk,
                        const struct definition_disk *defined, struct error *err)
 {
     CLEANUP_FREE char *path = definition_disk_path(defined, in->daemon->config->pool_dir);
-    CLEANUP_FREE char *backing = NULL;
     const struct image_use use = {.self = in->domain, .writable = true};
-    struct volume_spec spec = {.path = path,
-                               .format = format_name(disk->format),
-                               .size = disk->size,
-                               .returning = path && domain_left_image(in->domain, path)};
+    const char *format = format_name(disk->format);
     int r;
 
     if (!path)
         return error_set(err, EINVAL, "disk %s has no file in the guest's definition",
                          disk->target);
-    if (strcmp(spec.format, defined->format) != 0)
+    if (strcmp(format, defined->format) != 0)
         return error_set(err, EINVAL, "disk %s is %s in the definition and %s in the cookie",
-                         disk->target, defined->format, spec.format);
+                         disk->target, defined->format, format);
     r = domains_check_image(in->daemon->domains, path, &use, err);
     if (r < 0)
         return error_prefix(err, "disk %s", disk->target);
+    r = volume_plan(path, in->hex, domain_left_image(in->domain, path),
+                    &in->volumes[in->volume_count], err);
+    if (r == 0)
+        in->volume_count++;
+    return r;
+}
+
+static int make_volume(struct incoming *in, const struct bs_cookie_disk *disk,
+                       struct volume *volume, struct error *err)
+{
+    CLEANUP_FREE char *backing = NULL;
+    struct volume_spec spec = {.format = format_name(disk->format), .size = disk->size};
+    int r;
+
     if (disk->flags & BS_DISK_INCREMENTAL) {
         r = find_backing(in, disk, &backing, err);
         if (r < 0)
@@ -191,11 +200,7 @@ static int make_volume(struct incoming *in, const struct bs_cookie_disk *disk,
         spec.backing = backing;
         spec.backing_format = format_name(disk->backing_format);
     }
-    r = volume_create(&spec, in->hex, &in->volumes[in->volume_count], err);
-    if (r < 0)
-        return r;
-    in->volume_count++;
-    return 0;
+    return volume_make(volume, &spec, err);
 }
 
 /* A disk that isn't copied must be here, or reach here by shared storage. */
@@ -231,12 +236,11 @@ static int check_present(struct incoming *in, const struct bs_cookie_disk *disk,
 }
 
 /* An image that the cookie does not tell of would be given to the guest without a look at it. */
-static int check_all_told(const struct incoming *in, const struct definition *definition,
-                          struct error *err)
+static int check_all_told(const struct incoming *in, struct error *err)
 {
-    for (size_t i = 0; i < definition->disk_count; i++) {
-        const char *target = definition->disks[i].target;
-        bool told = !definition->disks[i].file;
+    for (size_t i = 0; i < in->definition->disk_count; i++) {
+        const char *target = in->definition->disks[i].target;
+        bool told = !in->definition->disks[i].file;
 
         for (u_int k = 0; k < in->cookie->disks.disks_len && !told; k++)
             told = strcmp(in->cookie->disks.disks_val[k].target, target) == 0;
@@ -247,31 +251,51 @@ static int check_all_told(const struct incoming *in, const struct definition *de
     return 0;
 }
 
-static int make_volumes(struct incoming *in, const struct definition *definition, struct error *err)
+/* What will be created, and what has to be here already. */
+static int plan_volumes(struct incoming *in, struct error *err)
 {
-    int r = check_all_told(in, definition, err);
+    int r = check_all_told(in, err);
 
     if (r == 0)
         r = check_space(in, err);
-    if (r < 0)
-        return r;
     in->volumes = calloc(in->cookie->disks.disks_len + 1, sizeof *in->volumes);
-    if (!in->volumes)
-        return error_set(err, ENOMEM, "no memory for a list of volumes");
-    for (u_int i = 0; i < in->cookie->disks.disks_len; i++) {
+    if (r == 0 && !in->volumes)
+        r = error_set(err, ENOMEM, "no memory for a list of volumes");
+    for (u_int i = 0; r == 0 && i < in->cookie->disks.disks_len; i++) {
         const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
-        const struct definition_disk *defined = definition_find(definition, disk->target);
+        const struct definition_disk *defined = definition_find(in->definition, disk->target);
 
         if (!defined)
-            return error_set(err, EINVAL, "disk %s is not in the guest's definition", disk->target);
-        r = disk->flags & BS_DISK_COPY ? make_volume(in, disk, defined, err)
-                                       : check_present(in, disk, defined, err);
+            r = error_set(err, EINVAL, "disk %s is not in the guest's definition", disk->target);
+        else if (disk->flags & BS_DISK_COPY)
+            r = plan_volume(in, disk, defined, err);
+        else
+            r = check_present(in, disk, defined, err);
         if (r == 0)
             r = check_closing(in, err);
-        if (r < 0)
-            return r;
     }
-    return 0;
+    return r;
+}
+
+/* Each step is in the journal before the next: names, then inodes, then the names that they keep. */
+static int make_volumes(struct incoming *in, struct error *err)
+{
+    size_t made = 0;
+    int r = 0;
+
+    for (u_int i = 0; r == 0 && i < in->cookie->disks.disks_len; i++) {
+        const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
+
+        if (disk->flags & BS_DISK_COPY)
+            r = make_volume(in, disk, &in->volumes[made++], err);
+        if (r == 0)
+            r = check_closing(in, err);
+    }
+    if (r == 0)
+        r = incoming_journal_write(in, err);
+    for (size_t i = 0; r == 0 && i < in->volume_count; i++)
+        r = volume_place(&in->volumes[i], err);
+    return r;
 }
 
 static int make_folder(struct incoming *in, struct error *err)
@@ -379,27 +403,36 @@ static int fill_cookie(const struct incoming *in, struct bs_cookie_destination *
     return 0;
 }
 
+/* Volumes and a QEMU of our own; an attached one has both. */
+static int make_guest(struct incoming *in, struct error *err)
+{
+    int r = make_volumes(in, err);
+
+    return r == 0 ? domain_start_incoming(in->domain, err) : r;
+}
+
 int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *args,
                      struct bs_cookie_destination *ret, struct error *err)
 {
-    struct definition *definition = NULL;
     int r = check_cookie(in->cookie, err);
 
     if (r == 0 && *args->definition)
-        r = read_definition(args, &definition, err);
+        r = read_definition(in, args, err);
     if (r == 0)
-        r = take_domain(in, args, definition, err);
+        r = take_domain(in, err);
+    if (r == 0 && in->definition)
+        r = plan_volumes(in, err);
+    if (r == 0) /* before anything is created */
+        r = incoming_set_state(in, INCOMING_PREPARED, err);
     if (r == 0)
         r = make_folder(in, err);
-    if (r == 0 && !domain_attached(in->domain)) {
-        r = make_volumes(in, definition, err);
-        if (r == 0)
-            r = domain_start_incoming(in->domain, err);
-    }
+    if (r == 0 && in->definition)
+        r = make_guest(in, err);
     if (r == 0)
         r = await_stream(in, err);
     if (r == 0)
+        r = incoming_journal_prepare_mine(in, err);
+    if (r == 0)
         r = fill_cookie(in, ret, err);
-    definition_free(definition);
     return r;
 }

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * One migration that comes in, shared by incoming.c (its life) and incoming_prepare.c (how it is
- * made ready).
+ * One migration that comes in, shared by
+ *
+ *     incoming.c          the table of them, the calls about them, restart
+ *     incoming_prepare.c  Prepare: how it is made ready
+ *     incoming_decide.c   Finish, the fence, what is settled
+ *     incoming_journal.c  state_dir/migrations/ID.json
  */
 #ifndef DAEMON_INCOMING_PRIVATE_H
 #define DAEMON_INCOMING_PRIVATE_H
 
 #include "daemon/daemon.h"
 #include "daemon/domain.h"
+#include "daemon/ownership.h"
 #include "daemon/volume.h"
 #include "qemu/qmp.h"
 #include "rpc/protocol.h"
@@ -17,31 +22,14 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
-/*
- * Who owns the guest, as this side knows it:
- *
- *   PREPARING  volumes and QEMU are being made; ends in PREPARED or NOT_MINE
- *   PREPARED   it may come; Finish makes it MINE, anything else fences it
- *   MINE       it is all here; `cont` may have been sent, so it is never fenced any more
- *   RUNNING    it runs here (or stands, if it stood at the source)
- *   NOT_MINE   fenced: its QEMU is dead and it will never run here
- */
-enum incoming_state {
-    INCOMING_PREPARING,
-    INCOMING_PREPARED,
-    INCOMING_MINE,
-    INCOMING_RUNNING,
-    INCOMING_NOT_MINE,
-};
-#define INCOMING_STATES (INCOMING_NOT_MINE + 1)
-
 struct incoming {
     struct daemon *daemon;
     uint8_t id[BS_ID_SIZE];
     uint8_t uuid[BS_ID_SIZE];
     char hex[2 * BS_ID_SIZE + 1]; /* of id: for names and the log */
     char *peer;                   /* who prepared it; every call must come from there */
-    bool running;                 /* the guest ran at the source */
+    char *name;                   /* of the guest */
+    bool running;                 /* it ran at the source */
     char *folder;                 /* of its two sockets */
     char *nbd_socket, *migration_socket;
     const struct bs_cookie_source *cookie; /* as the source sent it; only during Prepare */
@@ -50,24 +38,55 @@ struct incoming {
     atomic_bool ready;    /* Prepare has succeeded: channels may come */
     atomic_bool arriving; /* Finish has begun */
 
-    pthread_mutex_t lock; /* the id's: Prepare, Finish, Settle and the end of the session */
+    pthread_mutex_t lock; /* the id's: whatever is done about it is done under it */
     enum incoming_state state;
-    struct domain *domain;
+    struct definition *definition; /* NULL: an attached QEMU waited for it */
+    struct domain *domain; /* with the job begun, from Prepare (or restart) until it is ours */
     struct volume *volumes;
     size_t volume_count;
 
     /* Under the table's lock. */
     bool superseded; /* a newer attempt for the same guest has ended this one */
+    bool removed;    /* no longer in the list */
     unsigned references;
     LIST_ENTRY(incoming) link;
 };
 
 /* Creates volumes, starts QEMU, exports the disks, waits for the stream: everything of Prepare.
- * After a failure the caller fences what there is.  Called with the id's lock. */
+ * After a failure the caller fences what there is.  Called with the id's lock, as all below. */
 int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *args,
                      struct bs_cookie_destination *ret, struct error *err);
 
 /* A wait of MS milliseconds that ends early when the session goes. */
 struct qmp_wait incoming_wait(struct incoming *in, unsigned ms);
+
+/* Makes sure that the guest never runs here and that nothing of it stays but the entry that says so.
+ * Returns 0, or a negative errno with ERR when its QEMU could not be killed: then nothing may be
+ * said yet. */
+int incoming_fence(struct incoming *in, struct error *err);
+/* Finish: once everything is here it becomes ours and runs; else it is fenced. */
+void incoming_decide(struct incoming *in, struct bs_migrate_finish_ret *ret);
+/* It was decided that it is ours, and nobody knows how far that got. */
+void incoming_take_up(struct incoming *in, struct bs_migrate_finish_ret *ret);
+/* "mine", or "lost" if its QEMU has died since. */
+void incoming_say_mine(struct incoming *in, struct bs_migrate_finish_ret *ret);
+/* The entry has served its purpose.  OLD_IMAGES: those that were set aside are deleted. */
+int incoming_settled(struct incoming *in, bool old_images, struct error *err);
+/* Removes the folder with the sockets. */
+void incoming_remove_sockets(const struct incoming *in);
+
+/* Writes STATE to the journal, then into IN.  Returns 0, or a negative errno with ERR and the state as
+ * it was. */
+int incoming_set_state(struct incoming *in, enum incoming_state state, struct error *err);
+/* The journal again, with what is known now. */
+int incoming_journal_write(struct incoming *in, struct error *err);
+/* Has the entry for MINE ready, so that the decision is a rename. */
+int incoming_journal_prepare_mine(struct incoming *in, struct error *err);
+/* Reads the entry HEX.  Returns NULL with ERR. */
+struct incoming *incoming_journal_read(struct daemon *daemon, const char *hex, struct error *err);
+
+/* An entry with a lock and nothing in it; incoming_free_entry() frees it and what it holds. */
+struct incoming *incoming_new_entry(struct daemon *daemon);
+void incoming_free_entry(struct incoming *in);
 
 #endif

@@ -20,6 +20,7 @@
 #include "daemon/host.h"
 #include "daemon/incoming.h"
 #include "daemon/instance.h"
+#include "daemon/journal.h"
 #include "daemon/migrate.h"
 #include "daemon/peer.h"
 #include "daemon/services.h"
@@ -170,6 +171,9 @@ static int start_parts(struct server *server, struct error *err)
     daemon->domains = domains_new(server->config, daemon->loop, daemon->qmp, err);
     if (!daemon->domains)
         return -err->code;
+    daemon->journal = journal_open(server->config->state_dir, err);
+    if (!daemon->journal || incoming_recover(daemon, err) < 0)
+        return -err->code;
     r = open_sockets(server, err);
     if (r < 0)
         return r;
@@ -219,6 +223,7 @@ static void release(struct server *server)
     loop_free(daemon->loop);
     tls_context_free(daemon->tls);
     free(daemon->qemu_version);
+    free(daemon->journal);
     cleanup_close(&daemon->stop_fd);
     cleanup_close(&server->listen);
     cleanup_close(&server->control);

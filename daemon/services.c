@@ -29,6 +29,8 @@ static const struct rpc_procedure procedures[] = {
      RET(bs_migrate_prepare_ret), incoming_handle_prepare},
     {BS_PROC_MIGRATE_FINISH, "MIGRATE_FINISH", RPC_CALLER_SESSION, ARGS(bs_migrate_finish_args),
      RET(bs_migrate_finish_ret), incoming_handle_finish},
+    {BS_PROC_MIGRATE_STATUS, "MIGRATE_STATUS", RPC_CALLER_SESSION, ARGS(bs_migrate_finish_args),
+     RET(bs_migrate_finish_ret), incoming_handle_status},
     {BS_PROC_MIGRATE_SETTLE, "MIGRATE_SETTLE", RPC_CALLER_SESSION, ARGS(bs_migrate_settle_args),
      NONE, incoming_handle_settle},
 

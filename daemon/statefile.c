@@ -108,6 +108,7 @@ int statefile_remove(const char *folder, const char *name, struct error *err)
 
     if (!path)
         return -ENOMEM;
+    statefile_forget(folder, name);
     if (unlink(path) == 0)
         return sync_folder(folder, err);
     return errno == ENOENT ? 0 : error_set_errno(err, errno, "can't remove %s", path);

@@ -21,7 +21,7 @@ int statefile_prepare(const char *folder, const char *name, const json_t *json, 
 int statefile_commit(const char *folder, const char *name, struct error *err);
 void statefile_forget(const char *folder, const char *name);
 
-/* Removes it; fine when it isn't there. */
+/* Removes it, and what was prepared for it; fine when it isn't there. */
 int statefile_remove(const char *folder, const char *name, struct error *err);
 
 /* Reads it.  Returns NULL with ERR (ENOENT: there is none). */

@@ -3,9 +3,8 @@
 /*
  * Making and unmaking image files: see volume.h.
  *
- * The order in volume_create(): image under a name of its own; old image aside; rename without
- * replacing.  Each step that fails undoes those before it, so there is no state in which neither
- * the old nor the new image has a name.
+ * The order: image under a name of its own; old image aside; rename without replacing.  At no moment
+ * has an image no name, and each name tells whose it is.
  */
 #include "config.h"
 
@@ -47,103 +46,73 @@ static int rename_noreplace(const char *from, const char *to, struct error *err)
     return error_set_errno(err, errno, "can't rename %s to %s", from, to);
 }
 
-static int remember_inode(const char *path, struct volume *volume, struct error *err)
+int volume_plan(const char *path, const char *id, bool returning, struct volume *ret,
+                struct error *err)
+{
+    bool exists = access(path, F_OK) == 0;
+    struct volume volume = {.path = strdup(path)};
+
+    if (exists && !returning) {
+        volume_clear(&volume);
+        return error_set(err, EEXIST, "a file %s exists already; move it away or delete it", path);
+    }
+    if (asprintf(&volume.fresh, "%s.new-%s", path, id) < 0)
+        volume.fresh = NULL;
+    if (exists && asprintf(&volume.aside, "%s.before-%s", path, id) < 0)
+        volume.aside = NULL;
+    if (!volume.path || !volume.fresh || (exists && !volume.aside)) {
+        volume_clear(&volume);
+        return error_set(err, ENOMEM, "no memory to create %s", path);
+    }
+    *ret = volume;
+    return 0;
+}
+
+int volume_make(struct volume *volume, const struct volume_spec *spec, struct error *err)
 {
     struct stat st;
+    int r = image_create(volume->fresh, spec->format, spec->size, spec->backing,
+                         spec->backing_format, err);
 
-    if (lstat(path, &st) < 0)
-        return error_set_errno(err, errno, "can't look at the new image %s", path);
+    if (r < 0)
+        return r;
+    if (lstat(volume->fresh, &st) < 0)
+        return error_set_errno(err, errno, "can't look at the new image %s", volume->fresh);
     volume->device = st.st_dev;
     volume->inode = st.st_ino;
     volume->created = true;
     return 0;
 }
 
-static int set_aside(const struct volume_spec *spec, const char *id, struct volume *volume,
-                     struct error *err)
+int volume_place(const struct volume *volume, struct error *err)
 {
-    CLEANUP_FREE char *aside = NULL;
-    int r;
+    int r = 0;
 
-    if (!spec->returning || access(spec->path, F_OK) < 0)
-        return 0;
-    if (asprintf(&aside, "%s.before-%s", spec->path, id) < 0) {
-        aside = NULL;
-        return error_set(err, ENOMEM, "no memory to set %s aside", spec->path);
-    }
-    r = rename_noreplace(spec->path, aside, err);
+    if (volume->aside)
+        r = rename_noreplace(volume->path, volume->aside, err);
     if (r == 0)
-        volume->aside = take_ptr(aside);
-    return r;
+        r = rename_noreplace(volume->fresh, volume->path, err);
+    return r == 0 ? sync_folder_of(volume->path, err) : r;
 }
 
-static int put_back(const struct volume *volume, struct error *err)
+static bool is_ours(const struct volume *volume)
 {
-    return volume->aside ? rename_noreplace(volume->aside, volume->path, err) : 0;
-}
+    struct stat st;
 
-static int make_and_name(const struct volume_spec *spec, const char *fresh, const char *id,
-                         struct volume *volume, struct error *err)
-{
-    int r;
-
-    r = image_create(fresh, spec->format, spec->size, spec->backing, spec->backing_format, err);
-    if (r < 0)
-        return r;
-    r = remember_inode(fresh, volume, err);
-    if (r < 0)
-        return r;
-    r = set_aside(spec, id, volume, err);
-    if (r < 0)
-        return r;
-    r = rename_noreplace(fresh, spec->path, err);
-    if (r < 0)
-        return r;
-    return sync_folder_of(spec->path, err);
-}
-
-int volume_create(const struct volume_spec *spec, const char *id, struct volume *ret,
-                  struct error *err)
-{
-    struct volume volume = {.path = strdup(spec->path)};
-    CLEANUP_FREE char *fresh = NULL;
-    int r;
-
-    if (asprintf(&fresh, "%s.new-%s", spec->path, id) < 0)
-        fresh = NULL;
-    if (!volume.path || !fresh) {
-        volume_clear(&volume);
-        return error_set(err, ENOMEM, "no memory to create %s", spec->path);
-    }
-    if (!spec->returning && access(spec->path, F_OK) == 0) {
-        volume_clear(&volume);
-        return error_set(err, EEXIST, "a file %s exists already; move it away or delete it",
-                         spec->path);
-    }
-    r = make_and_name(spec, fresh, id, &volume, err);
-    if (r < 0) {
-        struct error undoing = ERROR_INIT;
-
-        unlink(fresh); /* its name holds a random id: nobody else's */
-        if (volume_undo(&volume, &undoing) < 0)
-            log_error("volume %s: %s", spec->path, undoing.text);
-        volume_clear(&volume);
-        return r;
-    }
-    *ret = volume;
-    return 0;
+    return volume->created && lstat(volume->path, &st) == 0 && st.st_dev == volume->device &&
+           st.st_ino == volume->inode;
 }
 
 int volume_undo(const struct volume *volume, struct error *err)
 {
-    struct stat st;
-
-    if (volume->created && lstat(volume->path, &st) == 0 && st.st_dev == volume->device &&
-        st.st_ino == volume->inode && unlink(volume->path) < 0)
+    if (unlink(volume->fresh) < 0 && errno != ENOENT) /* its name holds the migration's id */
+        return error_set_errno(err, errno, "can't delete %s, an image without use", volume->fresh);
+    if (is_ours(volume) && unlink(volume->path) < 0)
         return error_set_errno(err, errno, "can't delete %s, an image without use", volume->path);
-    if (put_back(volume, err) < 0)
+    if (volume->aside && access(volume->aside, F_OK) == 0 &&
+        rename_noreplace(volume->aside, volume->path, err) < 0)
         return error_prefix(err, "the guest's old image stays at %s", volume->aside);
-    return volume->created ? sync_folder_of(volume->path, err) : 0;
+    return sync_folder_of(volume->path, err);
 }
 
 int volume_settle(const struct volume *volume, struct error *err)
@@ -196,6 +165,7 @@ int volume_check_shared(const char *path, const char *id, struct error *err)
 void volume_clear(struct volume *volume)
 {
     free(volume->path);
+    free(volume->fresh);
     free(volume->aside);
     *volume = (struct volume){.path = NULL};
 }

@@ -16,30 +16,36 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* One image of a migration at the destination. */
+/* One image of a migration at the destination.  Everything here goes into the journal. */
 struct volume {
-    char *path;  /* where the guest's disk stands, or shall stand */
-    char *aside; /* where the old image of a guest that comes back stands meanwhile; NULL: none */
-    bool created;
-    dev_t device; /* of what was created */
+    char *path;   /* where the guest's disk shall stand */
+    char *fresh;  /* where the new image is made */
+    char *aside;  /* where the old image of a guest that comes back stands meanwhile; NULL: none */
+    bool created; /* the new image is known by device and inode */
+    dev_t device;
     ino_t inode;
 };
 
 struct volume_spec {
-    const char *path;
     const char *format;                   /* "raw", "qcow2" */
     uint64_t size;                        /* virtual, bytes */
     const char *backing, *backing_format; /* NULL: none */
-    bool returning;                       /* PATH may be the guest's own old image: set it aside */
 };
 
-/* Makes the image that SPEC describes, for the migration ID (hex).  Returns 0, or a negative errno
- * with ERR (-EEXIST: a file of that name was there) and everything as before. */
-int volume_create(const struct volume_spec *spec, const char *id, struct volume *ret,
-                  struct error *err);
+/* In order, each step journalled by the caller before the next:
+ *
+ * volume_plan() names the files of the migration ID (hex) for a disk at PATH and changes nothing.
+ * -EEXIST when a file stands at PATH, unless RETURNING: then it is the guest's own old image. */
+int volume_plan(const char *path, const char *id, bool returning, struct volume *ret,
+                struct error *err);
+/* Makes the image, under its fresh name. */
+int volume_make(struct volume *volume, const struct volume_spec *spec, struct error *err);
+/* Gives it its own name, never replacing anything; an old image goes aside before. */
+int volume_place(const struct volume *volume, struct error *err);
 
-/* The attempt failed: deletes what was created (only that inode) and puts the old image back.
- * Returns 0, or a negative errno with ERR naming what is left behind. */
+/* The attempt failed, in whatever step: deletes what was created (only that inode, or what stands
+ * under the fresh name) and puts the old image back.  Harmless when repeated.  Returns 0, or a
+ * negative errno with ERR naming what is left behind. */
 int volume_undo(const struct volume *volume, struct error *err);
 
 /* The migration is settled and the guest lives here: the old image that was set aside is deleted.

@@ -97,6 +97,8 @@ const struct golden golden_messages[] = {
     REPLY(MIGRATE_PREPARE, bs_migrate_prepare_ret, {TEXT("migration"), {2, endpoints}}),
     CALL(MIGRATE_FINISH, bs_migrate_finish_args, ID),
     REPLY(MIGRATE_FINISH, bs_migrate_finish_ret, BS_OWNER_LOST, TEXT("QEMU died"), 5678),
+    CALL(MIGRATE_STATUS, bs_migrate_finish_args, ID),
+    REPLY(MIGRATE_STATUS, bs_migrate_finish_ret, BS_OWNER_NOT_MINE, TEXT("fenced"), 0),
     CALL(MIGRATE_SETTLE, bs_migrate_settle_args, ID, BS_SETTLE_THEIRS),
     BARE_REPLY(MIGRATE_SETTLE),
 
