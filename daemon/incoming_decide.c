@@ -12,6 +12,7 @@
 #include "config.h"
 
 #include "daemon/incoming_private.h"
+#include "daemon/socket_folder.h"
 #include "common/log.h"
 #include "qemu/block.h"
 #include "qemu/guest.h"
@@ -20,8 +21,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum {
     ARRIVE_TIMEOUT_MS = 30000, /* the source has sent everything when it calls Finish */
@@ -35,16 +34,6 @@ static void set_reason(struct bs_migrate_finish_ret *ret, const char *text)
 }
 
 /* ---- the fence ------------------------------------------------------------------------------- */
-
-void incoming_remove_sockets(const struct incoming *in)
-{
-    if (in->nbd_socket)
-        unlink(in->nbd_socket);
-    if (in->migration_socket)
-        unlink(in->migration_socket);
-    if (in->folder && rmdir(in->folder) < 0 && errno != ENOENT)
-        log_warning("migration %s in: can't remove %s", in->hex, in->folder);
-}
 
 /* After a restart: the QEMU that was made for it, if it still lives. */
 static int find_domain(struct incoming *in, struct error *err)
@@ -94,7 +83,7 @@ int incoming_fence(struct incoming *in, struct error *err)
         return r;
     domain_unref(in->domain);
     in->domain = NULL;
-    incoming_remove_sockets(in);
+    socket_folder_remove(in->folder);
     /* Said all the same when it can't be written: PREPARED without a QEMU never becomes MINE. */
     if (in->state != INCOMING_NONE && incoming_set_state(in, INCOMING_NOT_MINE, &writing) < 0)
         log_error("migration %s in: %s", in->hex, writing.text);
@@ -146,7 +135,7 @@ static void settle_in(struct incoming *in)
         log_error("migration %s (%s) in: %s", in->hex, in->name, err.text);
     domain_unref(in->domain);
     in->domain = NULL;
-    incoming_remove_sockets(in);
+    socket_folder_remove(in->folder);
 }
 
 static void decided(struct incoming *in, struct bs_migrate_finish_ret *ret)

@@ -159,6 +159,8 @@ struct incoming *incoming_journal_read(struct daemon *daemon, const char *hex, s
         memcpy(in->hex, hex, sizeof in->hex);
         r = from_json(in, json, err);
     }
+    if (r == 0)
+        r = incoming_name_sockets(in, err);
     json_decref(json);
     if (r == 0)
         return in;

@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "daemon/incoming_private.h"
+#include "daemon/socket_folder.h"
 #include "common/checked.h"
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -19,7 +20,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { QMP_TIMEOUT_MS = 30000 };
 
@@ -298,25 +298,23 @@ static int make_volumes(struct incoming *in, struct error *err)
     return r;
 }
 
-static int make_folder(struct incoming *in, struct error *err)
+int incoming_name_sockets(struct incoming *in, struct error *err)
 {
-    if (asprintf(&in->folder, "%s/in-%.12s", in->daemon->config->run_dir, in->hex) < 0)
-        in->folder = NULL;
+    in->folder = socket_folder_name(in->daemon->config->run_dir, "in", in->hex);
     if (!in->folder || asprintf(&in->nbd_socket, "%s/nbd", in->folder) < 0)
         in->nbd_socket = NULL;
     if (!in->nbd_socket || asprintf(&in->migration_socket, "%s/ram", in->folder) < 0)
         in->migration_socket = NULL;
-    if (!in->migration_socket)
-        return error_set(err, ENOMEM, "no memory for the sockets' paths");
-    if (mkdir(in->folder, 0700) < 0) {
-        int r = error_set_errno(err, errno, "can't make the folder %s", in->folder);
+    return in->migration_socket ? 0 : error_set(err, ENOMEM, "no memory for the sockets' paths");
+}
 
-        free(take_ptr(in->folder)); /* another's, perhaps: not the fence's to remove */
-        free(take_ptr(in->nbd_socket));
-        free(take_ptr(in->migration_socket));
-        return r;
-    }
-    return 0;
+static int make_folder(struct incoming *in, struct error *err)
+{
+    int r = socket_folder_make(in->folder, err);
+
+    if (r < 0)
+        free(take_ptr(in->folder)); /* another migration's, perhaps: not the fence's to remove */
+    return r;
 }
 
 static int export_disk(struct incoming *in, struct qmp *qmp, const struct bs_cookie_disk *disk,
@@ -424,6 +422,8 @@ int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *
         r = plan_volumes(in, err);
     if (r == 0) /* before anything is created */
         r = incoming_set_state(in, INCOMING_PREPARED, err);
+    if (r == 0)
+        r = incoming_name_sockets(in, err);
     if (r == 0)
         r = make_folder(in, err);
     if (r == 0 && in->definition)

@@ -72,8 +72,8 @@ void incoming_take_up(struct incoming *in, struct bs_migrate_finish_ret *ret);
 void incoming_say_mine(struct incoming *in, struct bs_migrate_finish_ret *ret);
 /* The entry has served its purpose.  OLD_IMAGES: those that were set aside are deleted. */
 int incoming_settled(struct incoming *in, bool old_images, struct error *err);
-/* Removes the folder with the sockets. */
-void incoming_remove_sockets(const struct incoming *in);
+/* Names the folder and the sockets; nothing is made.  Returns 0 or -ENOMEM with ERR. */
+int incoming_name_sockets(struct incoming *in, struct error *err);
 
 /* Writes STATE to the journal, then into IN.  Returns 0, or a negative errno with ERR and the state as
  * it was. */

@@ -8,6 +8,8 @@
 
 #include "daemon/migrate.h"
 #include "daemon/migrate_job.h"
+#include "daemon/journal.h"
+#include "daemon/socket_folder.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 
@@ -87,16 +89,6 @@ static int copy_args(const struct bs_migrate_args *from, struct bs_migrate_args 
     return 0;
 }
 
-static void remove_sockets(const struct migrate_job *job)
-{
-    if (job->ram_socket)
-        unlink(job->ram_socket);
-    for (size_t i = 0; i < job->mirror_count; i++)
-        unlink(job->disk_sockets[i]);
-    if (job->folder && rmdir(job->folder) < 0 && errno != ENOENT)
-        log_warning("migration %s out: can't remove %s", job->hex, job->folder);
-}
-
 static void job_free(struct migrate_job *job)
 {
     for (size_t i = 0; i < job->mirror_count; i++)
@@ -109,8 +101,10 @@ static void job_free(struct migrate_job *job)
     migrate_plan_clear(&job->plan);
     if (job->connection)
         control_unref(job->connection);
-    domain_unref(job->domain);
+    if (job->domain)
+        domain_unref(job->domain);
     cleanup_close(&job->abort_fd);
+    cleanup_close(&job->poke_fd);
     xdr_free((xdrproc_t)xdr_bs_migrate_args, (char *)&job->args);
     pthread_mutex_destroy(&job->lock);
     free(job);
@@ -136,10 +130,9 @@ int migrate_job_abort(struct migrate_job *job, const char *why, struct error *er
     return r;
 }
 
-static void run(struct migrate_job *job)
+/* The pump's callbacks ring QEMU's bell, so it goes before the domain does. */
+static void let_go(struct migrate_job *job)
 {
-    struct error err = ERROR_INIT;
-    enum bs_outcome outcome = migrate_run(job, &err);
     struct pump *pump;
 
     migrate_count_bytes(job);
@@ -147,13 +140,29 @@ static void run(struct migrate_job *job)
     pump = job->pump;
     job->pump = NULL;
     pthread_mutex_unlock(&job->lock);
-    remove_sockets(job);
-    pump_free(pump); /* its callbacks ring QEMU's bell, so it goes before the domain does */
+    socket_folder_remove(job->folder);
+    pump_free(pump);
     pthread_mutex_lock(&job->lock);
     job->qmp = NULL;
     pthread_mutex_unlock(&job->lock);
-    domain_end_job(job->domain); /* whoever reads the result may start the next one */
-    migrate_report_result(job, outcome, &err);
+    if (job->domain)
+        domain_end_job(job->domain);
+}
+
+static void run(struct migrate_job *job)
+{
+    struct error err = ERROR_INIT;
+    bool again = job->state != OUTGOING_NONE; /* known from the journal */
+    enum bs_outcome outcome = again ? migrate_run_again(job, &err) : migrate_run(job, &err);
+
+    if (outcome == BS_OUTCOME_COMPLETED)
+        log_info("migration %s (%s) out: completed", job->hex, job->args.name);
+    else
+        log_error("migration %s (%s) out: %s", job->hex, job->args.name, err.text);
+    let_go(job);
+    migrate_report_result(job, outcome, &err); /* whoever reads it may start the next one */
+    if (outcome != BS_OUTCOME_UNRESOLVED)
+        migrate_settle(job);
 }
 
 static void *job_thread(void *opaque)
@@ -174,8 +183,8 @@ static void *job_thread(void *opaque)
     return NULL;
 }
 
-static struct migrate_job *job_new(struct control_connection *connection,
-                                   const struct bs_migrate_args *args, struct error *err)
+/* A job with nothing to do yet.  Returns NULL with ERR. */
+static struct migrate_job *job_new(struct daemon *daemon, struct error *err)
 {
     struct migrate_job *job = calloc(1, sizeof *job);
 
@@ -183,18 +192,32 @@ static struct migrate_job *job_new(struct control_connection *connection,
         error_set(err, ENOMEM, "no memory for a migration");
         return NULL;
     }
-    job->daemon = connection->daemon;
+    job->daemon = daemon;
     job->started = loop_clock();
     pthread_mutex_init(&job->lock, NULL);
     job->abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (job->abort_fd < 0 || getrandom(job->id, sizeof job->id, 0) != sizeof job->id ||
+    job->poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (job->abort_fd >= 0 && job->poke_fd >= 0)
+        return job;
+    error_set_errno(err, errno, "can't begin a migration");
+    job_free(job);
+    return NULL;
+}
+
+static struct migrate_job *job_new_for(struct control_connection *connection,
+                                       const struct bs_migrate_args *args, struct error *err)
+{
+    struct migrate_job *job = job_new(connection->daemon, err);
+
+    if (!job)
+        return NULL;
+    if (getrandom(job->id, sizeof job->id, 0) != sizeof job->id ||
         copy_args(args, &job->args) < 0) {
         error_set(err, ENOMEM, "no memory for a migration");
         job_free(job);
         return NULL;
     }
-    for (size_t i = 0; i < sizeof job->id; i++)
-        snprintf(job->hex + 2 * i, 3, "%02x", job->id[i]);
+    journal_id_to_text(job->id, job->hex);
     control_ref(connection);
     job->connection = connection;
     return job;
@@ -258,7 +281,7 @@ int migrate_handle_migrate(void *opaque, const void *args_, void *ret_, struct e
 
     if (r < 0)
         return r;
-    job = job_new(connection, args, err);
+    job = job_new_for(connection, args, err);
     if (!job)
         return -err->code;
     memcpy(ret->id, job->id, sizeof ret->id);
@@ -294,4 +317,54 @@ int migrate_handle_abort(void *opaque, const void *args_, void *ret, struct erro
             : error_set(err, ENOENT, "no such migration runs here; it may have just ended");
     pthread_mutex_unlock(&jobs->lock);
     return r;
+}
+
+/* ---- after a restart -------------------------------------------------------------------------- */
+
+/* Before any client may touch the domain.  Its QEMU may have ended. */
+static void take_domain_again(struct migrate_job *job)
+{
+    struct error err = ERROR_INIT;
+
+    job->domain = domains_find(job->daemon->domains, job->args.name, &err);
+    if (job->domain && domain_begin_job(job->domain, "migrating", &err) < 0) {
+        domain_unref(job->domain);
+        job->domain = NULL;
+    }
+    if (job->domain)
+        job->qmp = domain_qmp(job->domain, &err);
+    if (!job->qmp)
+        log_warning("migration %s (%s) out: %s", job->hex, job->args.name, err.text);
+}
+
+static void recover(void *opaque, const char *hex)
+{
+    struct daemon *daemon = opaque;
+    struct error err = ERROR_INIT;
+    struct migrate_job *job = job_new(daemon, &err);
+
+    if (job && migrate_journal_read(job, hex, &err) < 0) {
+        job_free(job);
+        job = NULL;
+    }
+    if (!job) {
+        log_error("migration %s out: its journal can't be used: %s", hex, err.text);
+        return;
+    }
+    log_info("migration %s (%s) out to %s: known from before as '%s'", hex, job->args.name,
+             job->args.destination, outgoing_state_name(job->state));
+    job->folder = socket_folder_name(daemon->config->run_dir, "out", hex);
+    job->phase = PHASE_FINISH; /* it can't be aborted */
+    take_domain_again(job);
+    if (start_thread(daemon->jobs, job, &err) < 0) {
+        log_error("%s", err.text);
+        if (job->domain)
+            domain_end_job(job->domain);
+        job_free(job);
+    }
+}
+
+int migrate_jobs_recover(struct daemon *daemon, struct error *err)
+{
+    return journal_each(daemon->journal, JOURNAL_SOURCE, recover, daemon, err);
 }

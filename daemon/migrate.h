@@ -13,6 +13,8 @@ struct daemon;
 struct migrate_jobs;
 
 struct migrate_jobs *migrate_jobs_new(struct daemon *daemon);
+/* Takes up the migrations that the journal holds from before.  Once, before any client. */
+int migrate_jobs_recover(struct daemon *daemon, struct error *err);
 /* Asks all jobs to abort, lets those past the point of no return finish, and waits for all. */
 void migrate_jobs_stop(struct migrate_jobs *jobs);
 /* After migrate_jobs_stop().  NULL is fine. */

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * One migration that goes out, shared by migrate.c (jobs and their threads), migrate_plan.c (which
- * disks go along, and how), migrate_phases.c (Begin to Confirm) and migrate_report.c (what the
- * operator sees).
+ * One migration that goes out, shared by
+ *
+ *     migrate.c          jobs and their threads, also those of before a restart
+ *     migrate_plan.c     which disks go along, and how
+ *     migrate_phases.c   Begin, Prepare, Perform
+ *     migrate_owner.c    Finish, Confirm, rolling back: whose the guest is
+ *     migrate_journal.c  state_dir/migrations/ID.json
+ *     migrate_report.c   what the operator sees
  */
 #ifndef DAEMON_MIGRATE_JOB_H
 #define DAEMON_MIGRATE_JOB_H
@@ -11,6 +16,7 @@
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 #include "daemon/domain.h"
+#include "daemon/ownership.h"
 #include "io/pump.h"
 #include "qemu/block.h"
 #include "qemu/migration.h"
@@ -64,6 +70,13 @@ enum migrate_phase {
 };
 #define PHASES (PHASE_CONFIRM + 1)
 
+/* What the operator says about an unresolved job. */
+enum migrate_resolve {
+    RESOLVE_ASK,     /* nothing: go on asking the destination */
+    RESOLVE_KEEP,    /* run it here, unless the destination says that it has it */
+    RESOLVE_GIVE_UP, /* leave it to the destination */
+};
+
 struct migrate_job {
     struct daemon *daemon;
     uint8_t id[BS_ID_SIZE];
@@ -74,6 +87,7 @@ struct migrate_job {
     struct qmp *qmp;
     bool was_running;
     int abort_fd;     /* eventfd: readable once aborted */
+    int poke_fd;      /* eventfd: ends waiting between two questions */
     uint64_t started; /* loop_clock() */
 
     /* The phases' own. */
@@ -86,6 +100,7 @@ struct migrate_job {
     uint64_t *disk_bytes; /* one per mirror: what went over for it, once counted */
     size_t mirror_count;
     bool migrating; /* QEMU's migration was started, so it is to be cancelled */
+    bool mirroring; /* likewise the mirrors */
     bool prepared;  /* Prepare was sent, so the destination may have something to undo */
     struct migration_info memory;
     uint64_t completed_at;          /* loop_clock() */
@@ -95,16 +110,33 @@ struct migrate_job {
 
     pthread_mutex_t lock; /* what follows; a leaf */
     enum migrate_phase phase;
-    const char *aborted;   /* why it is to end early, a constant; NULL: it isn't */
-    bool mirrors_complete; /* what becomes of the disks' channels no longer matters */
-    struct error lost;     /* why the session or a channel is gone; code 0: it isn't */
-    bool session_ended;    /* nothing reaches the destination any more */
+    const char *aborted;       /* why it is to end early, a constant; NULL: it isn't */
+    enum outgoing_state state; /* as in the journal; written by the job's thread only */
+    enum migrate_resolve resolve;
+    bool reported;           /* its client has the result */
+    struct error last_known; /* why it is unresolved */
+    bool mirrors_complete;   /* what becomes of the disks' channels no longer matters */
+    struct error lost;       /* why the session or a channel is gone; code 0: it isn't */
+    bool session_ended;      /* nothing reaches the destination any more */
 
     LIST_ENTRY(migrate_job) link; /* under the lock of struct migrate_jobs */
 };
 
-/* Runs all phases.  Returns enum bs_outcome, with ERR unless it is COMPLETED. */
+/* Begin, Prepare, Perform: until QEMU says `completed`.  Returns 0, or a negative errno with ERR. */
+int migrate_perform(struct migrate_job *job, struct error *err);
+
+/* Runs all phases.  Returns enum bs_outcome, with ERR unless it is COMPLETED; UNRESOLVED only when the
+ * daemon stops. */
 enum bs_outcome migrate_run(struct migrate_job *job, struct error *err);
+/* The same for a job from the journal, whose domain may have lost its QEMU (job->qmp NULL). */
+enum bs_outcome migrate_run_again(struct migrate_job *job, struct error *err);
+/* Tells the destination what has been decided, until it has heard it or the daemon stops. */
+void migrate_settle(struct migrate_job *job);
+
+/* Writes STATE to the journal, then into JOB.  Returns 0, or a negative errno with ERR. */
+int migrate_set_state(struct migrate_job *job, enum outgoing_state state, struct error *err);
+/* Fills in what the entry HEX says.  Returns 0, or a negative errno with ERR. */
+int migrate_journal_read(struct migrate_job *job, const char *hex, struct error *err);
 
 /* Ends the job early if Finish has not been sent, because of WHY (a constant, the operator reads it):
  * returns 0; -EBUSY with ERR when it is too late. */

@@ -14,7 +14,7 @@
 
 #include "daemon/link.h"
 #include "daemon/migrate_job.h"
-#include "common/checked.h"
+#include "daemon/socket_folder.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "io/net.h"
@@ -22,18 +22,13 @@
 #include "qemu/guest.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum {
     QMP_TIMEOUT_MS = 30000,
     SWITCH_TIMEOUT_MS = 30000,   /* the guest stands still meanwhile */
     PREPARE_TIMEOUT_MS = 120000, /* volumes, and a QEMU that starts */
-    FINISH_TIMEOUT_MS = 120000,  /* longer than the destination's own bounds together */
-    SETTLE_TIMEOUT_MS = 20000,
-    CLOSE_TIMEOUT_MS = 5000,
     TICK_MS = 500,
 };
 
@@ -261,8 +256,7 @@ static int offer_sockets(struct migrate_job *job, const struct bs_cookie_destina
 {
     int r;
 
-    if (asprintf(&job->folder, "%s/out-%.12s", job->daemon->config->run_dir, job->hex) < 0)
-        job->folder = NULL;
+    job->folder = socket_folder_name(job->daemon->config->run_dir, "out", job->hex);
     if (!job->folder || asprintf(&job->ram_socket, "%s/ram", job->folder) < 0)
         job->ram_socket = NULL;
     job->disk_sockets = calloc(job->plan.copies + 1, sizeof *job->disk_sockets);
@@ -270,8 +264,9 @@ static int offer_sockets(struct migrate_job *job, const struct bs_cookie_destina
     job->disk_bytes = calloc(job->plan.copies + 1, sizeof *job->disk_bytes);
     if (!job->ram_socket || !job->disk_sockets || !job->mirrors || !job->disk_bytes)
         return error_set(err, ENOMEM, "no memory for the channels' sockets");
-    if (mkdir(job->folder, 0700) < 0)
-        return error_set_errno(err, errno, "can't make the folder %s", job->folder);
+    r = socket_folder_make(job->folder, err);
+    if (r < 0)
+        return r;
     r = listen_for(job, job->ram_socket, cookie->migration, err);
     for (size_t i = 0; r == 0 && i < job->plan.chosen_count; i++)
         if (job->plan.chosen[i].copy)
@@ -310,6 +305,7 @@ static int mirror_disks(struct migrate_job *job, struct error *err)
 
     if (r == 0)
         r = migration_prepare(job->qmp, true, &bounded, err);
+    job->mirroring = job->mirror_count > 0;
     for (size_t i = 0; r == 0 && i < job->mirror_count; i++)
         r = block_mirror_start(job->qmp, &job->mirrors[i], &bounded, err);
     if (r == 0 && job->mirror_count)
@@ -363,161 +359,15 @@ static int perform(struct migrate_job *job, struct error *err)
     return r;
 }
 
-/* ---- Finish and Confirm --------------------------------------------------------------------- */
-
-static int settle(struct migrate_job *job, enum bs_settle settle, struct error *err)
-{
-    struct bs_migrate_settle_args args = {.settle = settle};
-
-    memcpy(args.id, job->id, sizeof args.id);
-    return pump_call(job->pump, BS_PROC_MIGRATE_SETTLE, (xdrproc_t)xdr_bs_migrate_settle_args,
-                     &args, NULL, NULL, SETTLE_TIMEOUT_MS, err);
-}
-
-/* Finish can't be sent over a session that has ended, so the guest is still certainly ours. */
-static int check_session(struct migrate_job *job, struct error *err)
-{
-    int r = 0;
-
-    pthread_mutex_lock(&job->lock);
-    if (job->session_ended) {
-        *err = job->lost;
-        r = -err->code;
-    }
-    pthread_mutex_unlock(&job->lock);
-    return r;
-}
-
-/* Asks the destination to take the guest over.  Returns whose it is, as far as is known; ERR holds
- * the reason unless it is theirs. */
-static enum bs_owner finish(struct migrate_job *job, struct error *err)
-{
-    struct bs_migrate_finish_args args;
-    struct bs_migrate_finish_ret ret = {.reason = NULL};
-    uint64_t answered;
-    enum bs_owner owner;
-
-    memcpy(args.id, job->id, sizeof args.id);
-    if (pump_call(job->pump, BS_PROC_MIGRATE_FINISH, (xdrproc_t)xdr_bs_migrate_finish_args, &args,
-                  (xdrproc_t)xdr_bs_migrate_finish_ret, &ret, FINISH_TIMEOUT_MS, err) < 0)
-        return BS_OWNER_UNKNOWN;
-    answered = (loop_clock() - job->completed_at) / 1000;
-    job->switched_us = answered - min_u64(answered, ret.resumed_us);
-    owner = (enum bs_owner)ret.owner;
-    if (owner == BS_OWNER_NOT_MINE)
-        error_set(err, EIO, "the destination could not take the guest over: %s", ret.reason);
-    else if (owner == BS_OWNER_LOST)
-        error_set(err, EIO, "the guest was lost at the destination after it may have run: %s",
-                  ret.reason);
-    else if (owner != BS_OWNER_MINE)
-        error_set(err, EIO, "the destination doesn't know whose the guest is: %s", ret.reason);
-    xdr_free((xdrproc_t)xdr_bs_migrate_finish_ret, (char *)&ret);
-    return owner;
-}
-
-/* It runs there: whatever goes wrong here from now on is said, and changes nothing. */
-static enum bs_outcome confirm(struct migrate_job *job)
-{
-    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
-    struct net_address peer;
-    struct error err = ERROR_INIT;
-
-    migrate_enter(job, PHASE_CONFIRM, &err);
-    if (migration_wait_postmigrate(job->qmp, &job->memory, &wait, &err) < 0)
-        log_warning("migration %s out: its figures are not final: %s", job->hex, err.text);
-    error_clear(&err);
-    if (net_parse_uri(job->args.destination, &peer, &err) < 0 ||
-        domain_mark_moved(job->domain, peer.host, &err) < 0)
-        migrate_say(job, "the guest runs at the destination, but here: %s", err.text);
-    if (settle(job, BS_SETTLE_THEIRS, &err) < 0)
-        migrate_say(job, "the destination was not told that all is done here: %s", err.text);
-    pump_close(job->pump, BS_CLOSE_DONE, "migration completed", CLOSE_TIMEOUT_MS);
-    return BS_OUTCOME_COMPLETED;
-}
-
-/* ---- when it fails -------------------------------------------------------------------------- */
-
-static void undo_in_qemu(struct migrate_job *job)
-{
-    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
-    struct error err = ERROR_INIT;
-    int r;
-
-    if (job->migrating) {
-        r = migration_cancel(job->qmp, &wait, &err);
-        if (r < 0 && r != -EALREADY)
-            migrate_say(job, "%s", err.text);
-    }
-    wait = qmp_wait_ms(QMP_TIMEOUT_MS);
-    if (job->mirror_count && block_mirrors_remove(job->qmp, &wait, &err) < 0)
-        migrate_say(job, "%s", err.text);
-}
-
-static void append(struct error *err, const char *between, const char *text)
-{
-    size_t used = strlen(err->text);
-
-    snprintf(err->text + used, sizeof err->text - used, "%s%s", between, text);
-}
-
-/* QEMU often only knows that its socket broke; the session knows why. */
-static void add_what_is_known(struct migrate_job *job, struct error *why)
-{
-    pthread_mutex_lock(&job->lock);
-    if (job->session_ended && why->code == ECONNRESET)
-        *why = job->lost; /* the same, and whose session it was */
-    else if (job->lost.code && !strstr(why->text, job->lost.text))
-        append(why, "; ", job->lost.text);
-    pthread_mutex_unlock(&job->lock);
-}
-
-/* The guest runs on here, if it ran, and the destination keeps nothing.  WHY gets what is left to
- * say about the guest. */
-static void roll_back(struct migrate_job *job, struct error *why)
-{
-    struct error err = ERROR_INIT;
-    struct qmp_wait wait;
-
-    add_what_is_known(job, why);
-    if (job->pump)
-        pump_close_endpoint(job->pump, NULL);
-    undo_in_qemu(job);
-    wait = qmp_wait_ms(QMP_TIMEOUT_MS); /* what came before may have used up its own */
-    if (job->was_running && migration_resume_source(job->qmp, &wait, &err) < 0)
-        append(why, "; the guest does not run here: ", err.text);
-    if (job->prepared && settle(job, BS_SETTLE_OURS, &err) < 0)
-        log_warning("migration %s out: the destination cleans up by itself: %s", job->hex,
-                    err.text);
-    if (job->pump)
-        pump_close(job->pump, BS_CLOSE_CANCELLED, why->text, CLOSE_TIMEOUT_MS);
-}
-
-enum bs_outcome migrate_run(struct migrate_job *job, struct error *err)
+int migrate_perform(struct migrate_job *job, struct error *err)
 {
     int r = begin(job, err);
 
     if (r == 0)
+        r = migrate_set_state(job, OUTGOING_BEGUN, err);
+    if (r == 0)
         r = prepare(job, err);
     if (r == 0)
         r = perform(job, err);
-    if (r == 0)
-        r = migrate_enter(job, PHASE_FINISH, err);
-    if (r == 0)
-        r = check_session(job, err);
-    if (r < 0) {
-        roll_back(job, err);
-        return BS_OUTCOME_FAILED;
-    }
-    switch (finish(job, err)) {
-    case BS_OWNER_MINE:
-        return confirm(job);
-    case BS_OWNER_NOT_MINE:
-        roll_back(job, err);
-        return BS_OUTCOME_FAILED;
-    default:
-        pump_close(job->pump, BS_CLOSE_CANCELLED, "no answer to Finish", 0);
-        error_prefix(err, "whether the guest runs at %s is not known, so it stays paused here",
-                     job->args.destination);
-        return BS_OUTCOME_UNRESOLVED;
-    }
+    return r;
 }

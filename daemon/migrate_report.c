@@ -24,6 +24,12 @@ static const char *const phase_names[] = {
 };
 static_assert(sizeof phase_names / sizeof *phase_names == PHASES, "each phase has a name");
 
+/* To the client, if there is one. */
+static int send_event(struct migrate_job *job, int procedure, xdrproc_t proc, const void *body)
+{
+    return job->connection ? control_send_event(job->connection, procedure, proc, body) : 0;
+}
+
 void migrate_say(struct migrate_job *job, const char *format, ...)
 {
     char text[ERROR_TEXT_MAX];
@@ -35,8 +41,7 @@ void migrate_say(struct migrate_job *job, const char *format, ...)
     va_end(args);
     log_info("migration %s (%s) out: %s", job->hex, job->args.name, text);
     memcpy(notice.id, job->id, sizeof notice.id);
-    control_send_event(job->connection, BS_PROC_EVENT_MIGRATE_NOTICE,
-                       (xdrproc_t)xdr_bs_migrate_notice, &notice);
+    send_event(job, BS_PROC_EVENT_MIGRATE_NOTICE, (xdrproc_t)xdr_bs_migrate_notice, &notice);
 }
 
 /* ---- progress -------------------------------------------------------------------------------- */
@@ -66,8 +71,7 @@ static void send_progress(struct migrate_job *job)
     progress.parts.parts_len = 1;
     for (size_t i = 0; i < job->mirror_count; i++)
         fill_disk(&job->mirrors[i], elapsed_ms, &parts[progress.parts.parts_len++]);
-    control_send_event(job->connection, BS_PROC_EVENT_MIGRATE_PROGRESS,
-                       (xdrproc_t)xdr_bs_migrate_progress, &progress);
+    send_event(job, BS_PROC_EVENT_MIGRATE_PROGRESS, (xdrproc_t)xdr_bs_migrate_progress, &progress);
 }
 
 /* Bytes of RAM per second since the last look. */
@@ -122,6 +126,8 @@ int migrate_enter(struct migrate_job *job, enum migrate_phase phase, struct erro
 
 void migrate_count_bytes(struct migrate_job *job)
 {
+    if (!job->pump)
+        return;
     for (size_t i = 0; i < job->mirror_count; i++) {
         char endpoint[BS_ENDPOINT_MAX];
         struct pump_stats stats;
@@ -161,6 +167,9 @@ void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
                                        .disks.disks_val = disks,
                                        .error = (char *)(why->code ? why->text : "")};
 
+    if (job->reported)
+        return;
+    job->reported = true;
     memcpy(result.id, job->id, sizeof result.id);
     result.total_ms = (loop_clock() - job->started) / LOOP_MS;
     result.ram_bytes = job->memory.ram_transferred;
@@ -173,7 +182,7 @@ void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
         disks[result.disks.disks_len++] = (struct bs_disk_bytes){
             .target = (char *)job->mirrors[i].target, .bytes = job->disk_bytes[i]};
     log_result(job, &result);
-    if (control_send_event(job->connection, BS_PROC_EVENT_MIGRATE_RESULT,
-                           (xdrproc_t)xdr_bs_migrate_result, &result) < 0)
+    if (send_event(job, BS_PROC_EVENT_MIGRATE_RESULT, (xdrproc_t)xdr_bs_migrate_result, &result) <
+        0)
         log_info("migration %s out: nobody is there any more to hear the result", job->hex);
 }

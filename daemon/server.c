@@ -172,7 +172,8 @@ static int start_parts(struct server *server, struct error *err)
     if (!daemon->domains)
         return -err->code;
     daemon->journal = journal_open(server->config->state_dir, err);
-    if (!daemon->journal || incoming_recover(daemon, err) < 0)
+    if (!daemon->journal || incoming_recover(daemon, err) < 0 ||
+        migrate_jobs_recover(daemon, err) < 0)
         return -err->code;
     r = open_sockets(server, err);
     if (r < 0)

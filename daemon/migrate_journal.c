@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * state_dir/migrations/ID.json, the source's side:
+ *
+ *   {"version": 1, "side": "source", "state": "begun", "name": "web",
+ *    "destination": "bistream://hostb", "was_running": true}
+ *
+ * A state is written before it is acted upon.
+ */
+#include "config.h"
+
+#include "daemon/journal.h"
+#include "daemon/migrate_job.h"
+#include "daemon/statefile.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int migrate_set_state(struct migrate_job *job, enum outgoing_state state, struct error *err)
+{
+    json_t *json;
+    int r;
+
+    if (state == OUTGOING_NONE) {
+        r = statefile_remove(job->daemon->journal, job->hex, err);
+    } else {
+        json =
+            json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "version", JOURNAL_VERSION, "side",
+                      JOURNAL_SOURCE, "state", outgoing_state_name(state), "name", job->args.name,
+                      "destination", job->args.destination, "was_running", job->was_running);
+        r = statefile_write(job->daemon->journal, job->hex, json, err);
+        json_decref(json);
+    }
+    if (r < 0)
+        return error_prefix(err, "the journal of migration %s", job->hex);
+    pthread_mutex_lock(&job->lock);
+    job->state = state;
+    pthread_mutex_unlock(&job->lock);
+    log_info("migration %s (%s) out: journal: %s", job->hex, job->args.name,
+             outgoing_state_name(state));
+    return 0;
+}
+
+int migrate_journal_read(struct migrate_job *job, const char *hex, struct error *err)
+{
+    json_t *json = statefile_read(job->daemon->journal, hex, err);
+    const char *name = json_string_value(json_object_get(json, "name"));
+    const char *destination = json_string_value(json_object_get(json, "destination"));
+    int r = json ? 0 : -err->code;
+
+    if (r == 0) {
+        job->state = outgoing_state_by_name(json_string_value(json_object_get(json, "state")));
+        job->was_running = json_is_true(json_object_get(json, "was_running"));
+        if (job->state == OUTGOING_NONE || !name || !destination ||
+            journal_id_from_text(hex, job->id) < 0)
+            r = error_set(err, EINVAL, "state, name or destination is missing");
+    }
+    if (r == 0) {
+        memcpy(job->hex, hex, sizeof job->hex);
+        job->args.name = strdup(name);
+        job->args.destination = strdup(destination);
+        job->args.dname = strdup("");
+        if (!job->args.name || !job->args.destination || !job->args.dname)
+            r = error_set(err, ENOMEM, "no memory for a migration");
+    }
+    json_decref(json);
+    return r;
+}

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * Whose the guest is, at the source: Finish, Confirm, rolling back, and what a restarted daemon does
+ * about the migrations in its journal.
+ *
+ * Until Finish is sent every failure rolls back, and the guest runs on here.  Finish is sent only
+ * once QEMU says `completed`, from where it can't go on by itself, and FINISH_ASKED is written
+ * before.  From then on the destination's answer decides alone: "mine" or "not mine".  Without one
+ * the guest stays paused and the job is `unresolved`; it goes on asking, over new sessions, until
+ * there is an answer or the operator takes the decision (`bistream job resolve`).
+ *
+ * Once decided (OURS, THEIRS, written before it is acted upon) the destination has to hear it; if it
+ * can't be reached, that is tried in the background, when the guest has long been let go.
+ *
+ * Our ends of the sockets are closed before QEMU is asked to cancel anything: while a path is silent
+ * the other order hangs QEMU's monitor.
+ */
+#include "config.h"
+
+#include "daemon/link.h"
+#include "daemon/migrate_job.h"
+#include "common/checked.h"
+#include "common/log.h"
+#include "io/net.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+enum {
+    QMP_TIMEOUT_MS = 30000,
+    FINISH_TIMEOUT_MS = 120000, /* longer than the destination's own bounds together */
+    STATUS_TIMEOUT_MS = 60000,  /* a fence waits for a QEMU to die */
+    SETTLE_TIMEOUT_MS = 20000,
+    ABORT_SETTLE_MS = 1500, /* the operator waits, and the destination cleans up by itself too */
+    CLOSE_TIMEOUT_MS = 5000,
+    PATIENCE_MS = 30000, /* after which the operator is told that there is no answer */
+    RETRY_FIRST_MS = 500,
+    RETRY_LAST_MS = 30000,
+};
+
+static void append(struct error *err, const char *between, const char *text)
+{
+    size_t used = strlen(err->text);
+
+    snprintf(err->text + used, sizeof err->text - used, "%s%s", between, text);
+}
+
+/* Writes STATE.  A journal that can't be written holds up nothing here: read again after a crash,
+ * the old state leads to the same end. */
+static void enter_state(struct migrate_job *job, enum outgoing_state state)
+{
+    struct error err = ERROR_INIT;
+
+    if (migrate_set_state(job, state, &err) == 0)
+        return;
+    log_error("migration %s (%s) out: %s", job->hex, job->args.name, err.text);
+    pthread_mutex_lock(&job->lock);
+    job->state = state;
+    pthread_mutex_unlock(&job->lock);
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+static enum bs_owner read_answer(const struct bs_migrate_finish_ret *ret, struct error *err)
+{
+    switch (ret->owner) {
+    case BS_OWNER_MINE:
+        return BS_OWNER_MINE;
+    case BS_OWNER_NOT_MINE:
+        error_set(err, EIO, "the destination could not take the guest over%s%s",
+                  *ret->reason ? ": " : "", ret->reason);
+        return BS_OWNER_NOT_MINE;
+    case BS_OWNER_LOST:
+        error_set(err, EIO, "the guest was lost at the destination after it may have run%s%s",
+                  *ret->reason ? ": " : "", ret->reason);
+        return BS_OWNER_LOST;
+    default:
+        error_set(err, EIO, "the destination doesn't know whose the guest is%s%s",
+                  *ret->reason ? ": " : "", ret->reason);
+        return BS_OWNER_UNKNOWN;
+    }
+}
+
+/* FINISH or STATUS.  Returns whose the guest is, as far as is known; ERR holds the reason unless it
+ * is theirs. */
+static enum bs_owner ask(struct migrate_job *job, struct pump *pump, int procedure, int timeout_ms,
+                         struct error *err)
+{
+    struct bs_migrate_finish_args args;
+    struct bs_migrate_finish_ret ret = {.reason = NULL};
+    enum bs_owner owner;
+
+    memcpy(args.id, job->id, sizeof args.id);
+    if (pump_call(pump, procedure, (xdrproc_t)xdr_bs_migrate_finish_args, &args,
+                  (xdrproc_t)xdr_bs_migrate_finish_ret, &ret, timeout_ms, err) < 0)
+        return BS_OWNER_UNKNOWN;
+    if (job->completed_at && procedure == BS_PROC_MIGRATE_FINISH) {
+        uint64_t answered = (loop_clock() - job->completed_at) / 1000;
+
+        job->switched_us = answered - min_u64(answered, ret.resumed_us);
+    }
+    owner = read_answer(&ret, err);
+    xdr_free((xdrproc_t)xdr_bs_migrate_finish_ret, (char *)&ret);
+    return owner;
+}
+
+static int settle(struct migrate_job *job, struct pump *pump, int timeout_ms, struct error *err)
+{
+    struct bs_migrate_settle_args args = {.settle = job->state == OUTGOING_THEIRS ? BS_SETTLE_THEIRS
+                                                                                  : BS_SETTLE_OURS};
+
+    memcpy(args.id, job->id, sizeof args.id);
+    return pump_call(pump, BS_PROC_MIGRATE_SETTLE, (xdrproc_t)xdr_bs_migrate_settle_args, &args,
+                     NULL, NULL, timeout_ms, err);
+}
+
+static struct pump *new_session(struct migrate_job *job, struct error *err)
+{
+    static const struct pump_handlers none = {.opaque = NULL};
+
+    return link_open_session(job->daemon, job->args.destination, BS_PURPOSE_MIGRATION, &none,
+                             job->poke_fd, err);
+}
+
+/* ---- when it fails --------------------------------------------------------------------------- */
+
+static void undo_in_qemu(struct migrate_job *job)
+{
+    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
+    struct error err = ERROR_INIT;
+    int r;
+
+    if (job->migrating) {
+        r = migration_cancel(job->qmp, &wait, &err);
+        if (r < 0 && r != -EALREADY)
+            migrate_say(job, "%s", err.text);
+    }
+    wait = qmp_wait_ms(QMP_TIMEOUT_MS); /* what came before may have used up its own */
+    if (job->mirroring && block_mirrors_remove(job->qmp, &wait, &err) < 0)
+        migrate_say(job, "%s", err.text);
+}
+
+/* QEMU often only knows that its socket broke; the session knows why. */
+static void add_what_is_known(struct migrate_job *job, struct error *why)
+{
+    pthread_mutex_lock(&job->lock);
+    if (job->session_ended && why->code == ECONNRESET)
+        *why = job->lost; /* the same, and whose session it was */
+    else if (job->lost.code && !strstr(why->text, job->lost.text))
+        append(why, "; ", job->lost.text);
+    pthread_mutex_unlock(&job->lock);
+}
+
+/* The guest runs on here, if it ran.  WHY gets what is left to say about it. */
+static void run_on(struct migrate_job *job, struct error *why)
+{
+    struct error err = ERROR_INIT;
+    struct qmp_wait wait;
+
+    if (!job->qmp)
+        return;
+    undo_in_qemu(job);
+    wait = qmp_wait_ms(QMP_TIMEOUT_MS);
+    if (job->was_running && migration_resume_source(job->qmp, &wait, &err) < 0)
+        append(why, "; the guest does not run here: ", err.text);
+}
+
+static void roll_back(struct migrate_job *job, struct error *why)
+{
+    add_what_is_known(job, why);
+    if (job->state != OUTGOING_NONE)
+        enter_state(job, OUTGOING_OURS);
+    if (job->pump)
+        pump_close_endpoint(job->pump, NULL);
+    run_on(job, why);
+}
+
+/* ---- when it runs there ---------------------------------------------------------------------- */
+
+/* Whatever goes wrong here from now on is said, and changes nothing. */
+static void confirm(struct migrate_job *job)
+{
+    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
+    struct net_address peer;
+    struct error err = ERROR_INIT;
+
+    migrate_enter(job, PHASE_CONFIRM, &err);
+    if (job->completed_at && migration_wait_postmigrate(job->qmp, &job->memory, &wait, &err) < 0)
+        log_warning("migration %s out: its figures are not final: %s", job->hex, err.text);
+    error_clear(&err);
+    if (!job->domain) /* undefined meanwhile, before a restart */
+        return;
+    if (net_parse_uri(job->args.destination, &peer, &err) < 0 ||
+        domain_mark_moved(job->domain, peer.host, &err) < 0)
+        migrate_say(job, "the guest runs at the destination, but here: %s", err.text);
+}
+
+/* ---- asking until there is an answer --------------------------------------------------------- */
+
+/* Sleeps, unless it is poked or the daemon stops.  Returns false in the latter case. */
+static bool pause_for(struct migrate_job *job, uint64_t *delay_ms)
+{
+    struct pollfd fds[] = {{.fd = job->daemon->stop_fd, .events = POLLIN},
+                           {.fd = job->poke_fd, .events = POLLIN}};
+    eventfd_t ignored;
+
+    poll(fds, 2, (int)*delay_ms);
+    if (fds[1].revents)
+        eventfd_read(job->poke_fd, &ignored);
+    *delay_ms = min_u64(2 * *delay_ms, RETRY_LAST_MS);
+    return !fds[0].revents;
+}
+
+static enum migrate_resolve take_resolution(struct migrate_job *job)
+{
+    enum migrate_resolve resolve;
+
+    pthread_mutex_lock(&job->lock);
+    resolve = job->resolve;
+    job->resolve = RESOLVE_ASK;
+    pthread_mutex_unlock(&job->lock);
+    return resolve;
+}
+
+/* A QEMU that has died can't be resumed: then the destination may still take the guest over. */
+static enum bs_owner ask_anew(struct migrate_job *job, struct error *err)
+{
+    int procedure =
+        job->qmp && !qmp_closed(job->qmp) ? BS_PROC_MIGRATE_STATUS : BS_PROC_MIGRATE_FINISH;
+    struct pump *pump = new_session(job, err);
+    enum bs_owner owner;
+
+    if (!pump)
+        return BS_OWNER_UNKNOWN;
+    owner = ask(job, pump, procedure,
+                procedure == BS_PROC_MIGRATE_STATUS ? STATUS_TIMEOUT_MS : FINISH_TIMEOUT_MS, err);
+    pump_close(pump, BS_CLOSE_DONE, "asked", CLOSE_TIMEOUT_MS);
+    pump_free(pump);
+    return owner;
+}
+
+static enum outgoing_event event_of(enum bs_owner owner, enum migrate_resolve resolve)
+{
+    if (owner == BS_OWNER_MINE)
+        return OUTGOING_HEARS_MINE; /* whatever the operator thought */
+    if (owner == BS_OWNER_NOT_MINE)
+        return OUTGOING_HEARS_NOT_MINE;
+    return resolve == RESOLVE_KEEP      ? OUTGOING_TOLD_KEEP
+           : resolve == RESOLVE_GIVE_UP ? OUTGOING_TOLD_GIVE_UP
+                                        : OUTGOING_HEARS_NOTHING;
+}
+
+static void tell_unresolved(struct migrate_job *job, const struct error *last)
+{
+    struct error err = *last;
+
+    error_prefix(&err,
+                 "whether the guest runs at %s is not known, so it stays paused here, and asking "
+                 "goes on (see bistream job resolve)",
+                 job->args.destination);
+    pthread_mutex_lock(&job->lock);
+    job->last_known = *last;
+    pthread_mutex_unlock(&job->lock);
+    migrate_report_result(job, BS_OUTCOME_UNRESOLVED, &err);
+}
+
+/* Until the destination's answer, or the operator, has decided, OWNER being its first answer.  Returns
+ * false when the daemon stops before that. */
+static bool decide(struct migrate_job *job, enum bs_owner owner, struct error *err)
+{
+    enum migrate_resolve resolve = RESOLVE_ASK;
+    uint64_t begun = loop_clock(), delay_ms = RETRY_FIRST_MS;
+
+    for (;;) {
+        enum outgoing_state next = outgoing_next(job->state, event_of(owner, resolve));
+
+        if (next != job->state) {
+            enter_state(job, next);
+            return true;
+        }
+        log_warning("migration %s (%s) out: unresolved: %s", job->hex, job->args.name, err->text);
+        if (loop_clock() - begun >= PATIENCE_MS * LOOP_MS || owner == BS_OWNER_LOST)
+            tell_unresolved(job, err);
+        if (!pause_for(job, &delay_ms))
+            return false;
+        resolve = take_resolution(job);
+        owner = ask_anew(job, err);
+    }
+}
+
+/* ---- settling -------------------------------------------------------------------------------- */
+
+static void settled(struct migrate_job *job)
+{
+    enter_state(job, outgoing_next(job->state, OUTGOING_HEARS_SETTLED));
+}
+
+/* Over the session that there is. */
+static void settle_at_once(struct migrate_job *job)
+{
+    struct error err = ERROR_INIT;
+    int timeout_ms;
+
+    pthread_mutex_lock(&job->lock);
+    timeout_ms = job->aborted ? ABORT_SETTLE_MS : SETTLE_TIMEOUT_MS;
+    pthread_mutex_unlock(&job->lock);
+
+    if (!job->pump || !job->prepared) {
+        if (job->state != OUTGOING_NONE && !job->prepared)
+            settled(job); /* nobody has heard of it */
+        return;
+    }
+    if (settle(job, job->pump, timeout_ms, &err) == 0) {
+        settled(job);
+        return;
+    }
+    log_warning("migration %s (%s) out: the destination is told later: %s", job->hex,
+                job->args.name, err.text);
+}
+
+void migrate_settle(struct migrate_job *job)
+{
+    uint64_t delay_ms = RETRY_FIRST_MS;
+
+    while (job->state != OUTGOING_NONE && pause_for(job, &delay_ms)) {
+        struct error err = ERROR_INIT;
+        struct pump *pump = new_session(job, &err);
+
+        if (pump && settle(job, pump, SETTLE_TIMEOUT_MS, &err) == 0)
+            settled(job);
+        else
+            log_info("migration %s (%s) out: can't be settled yet: %s", job->hex, job->args.name,
+                     err.text);
+        if (pump)
+            pump_close(pump, BS_CLOSE_DONE, "settled", CLOSE_TIMEOUT_MS);
+        pump_free(pump);
+    }
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+/* From FINISH_ASKED, OWNER being the first answer, to OURS or THEIRS. */
+static enum bs_outcome resolve(struct migrate_job *job, enum bs_owner owner, struct error *err)
+{
+    if (!decide(job, owner, err))
+        return BS_OUTCOME_UNRESOLVED;
+    if (job->state == OUTGOING_THEIRS) {
+        error_clear(err);
+        confirm(job);
+        return BS_OUTCOME_COMPLETED;
+    }
+    roll_back(job, err);
+    return BS_OUTCOME_FAILED;
+}
+
+/* Finish can't be sent over a session that has ended, so the guest is still certainly ours. */
+static int check_session(struct migrate_job *job, struct error *err)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&job->lock);
+    if (job->session_ended) {
+        *err = job->lost;
+        r = -err->code;
+    }
+    pthread_mutex_unlock(&job->lock);
+    return r;
+}
+
+enum bs_outcome migrate_run(struct migrate_job *job, struct error *err)
+{
+    enum bs_outcome outcome;
+    int r = migrate_perform(job, err);
+
+    if (r == 0)
+        r = migrate_enter(job, PHASE_FINISH, err);
+    if (r == 0)
+        r = check_session(job, err);
+    if (r == 0)
+        r = migrate_set_state(job, OUTGOING_FINISH_ASKED, err);
+    if (r < 0) {
+        roll_back(job, err);
+        outcome = BS_OUTCOME_FAILED;
+    } else {
+        outcome =
+            resolve(job, ask(job, job->pump, BS_PROC_MIGRATE_FINISH, FINISH_TIMEOUT_MS, err), err);
+    }
+    if (outcome != BS_OUTCOME_UNRESOLVED)
+        settle_at_once(job);
+    if (job->pump)
+        pump_close(job->pump, outcome == BS_OUTCOME_COMPLETED ? BS_CLOSE_DONE : BS_CLOSE_CANCELLED,
+                   outcome == BS_OUTCOME_COMPLETED ? "migration completed" : err->text,
+                   CLOSE_TIMEOUT_MS);
+    return outcome;
+}
+
+enum bs_outcome migrate_run_again(struct migrate_job *job, struct error *err)
+{
+    /* What that QEMU was doing is not known any more: everything of ours is looked for. */
+    job->migrating = job->mirroring = job->prepared = true;
+    switch (job->state) {
+    case OUTGOING_THEIRS:
+        confirm(job);
+        return BS_OUTCOME_COMPLETED;
+    case OUTGOING_FINISH_ASKED:
+        return resolve(job, ask_anew(job, err), err);
+    default:
+        error_set(err, ECANCELED, "bistreamd was started again in the middle of it");
+        roll_back(job, err);
+        return BS_OUTCOME_FAILED;
+    }
+}
