@@ -166,6 +166,7 @@ static int plan_volume(struct incoming *in, const struct bs_cookie_disk *disk,
                        const struct definition_disk *defined, struct error *err)
 {
     CLEANUP_FREE char *path = definition_disk_path(defined, in->daemon->config->pool_dir);
+    CLEANUP_FREE char *backing = NULL;
     const struct image_use use = {.self = in->domain, .writable = true};
     const char *format = format_name(disk->format);
     int r;
@@ -179,6 +180,11 @@ static int plan_volume(struct incoming *in, const struct bs_cookie_disk *disk,
     r = domains_check_image(in->daemon->domains, path, &use, err);
     if (r < 0)
         return error_prefix(err, "disk %s", disk->target);
+    if (disk->flags & BS_DISK_INCREMENTAL) {
+        r = find_backing(in, disk, &backing, err);
+        if (r < 0)
+            return r;
+    }
     r = volume_plan(path, in->hex, domain_left_image(in->domain, path),
                     &in->volumes[in->volume_count], err);
     if (r == 0)

@@ -37,7 +37,7 @@ enum {
     SETTLE_TIMEOUT_MS = 20000,
     ABORT_SETTLE_MS = 1500, /* the operator waits, and the destination cleans up by itself too */
     CLOSE_TIMEOUT_MS = 5000,
-    PATIENCE_MS = 30000, /* after which the operator is told that there is no answer */
+    PATIENCE_MS = 10000, /* after which the operator is told that there is no answer */
     RETRY_FIRST_MS = 500,
     RETRY_LAST_MS = 30000,
 };

@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/eventfd.h>
 
 enum { CALL_TIMEOUT_MS = 60000, DEFINITION_MAX = 1 << 20 };
@@ -141,7 +142,8 @@ int main(int argc, char **argv)
     args.definition = definition;
     read_disks(argv[4], &args);
     find_uuid(definition, args.uuid);
-    memcpy(args.id, args.uuid, sizeof args.id);
+    if (getrandom(args.id, sizeof args.id, 0) != sizeof args.id)
+        return 1;
     daemon.stop_fd = eventfd(0, EFD_CLOEXEC);
     daemon.tls = tls_context_new(argv[1], &err);
     if (daemon.tls)

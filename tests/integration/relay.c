@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * relay PORT FILE THERE BACK: a TCP relay from a free port of 127.0.0.1, written to FILE, to PORT.
+ * relay PORT FILE THERE BACK FROM: a TCP relay from port FROM of 127.0.0.1 (0: a free one), written
+ * to FILE, to PORT.
  * What goes there is kept for THERE milliseconds, what comes back for BACK, so that a test can cut
  * the line (kill the relay) between a message and its answer.  After SIGUSR1 nothing comes back any
  * more.
@@ -169,16 +170,18 @@ static int dial(uint16_t port)
     return fd;
 }
 
-/* Listens on a free port, which is written to FILE. */
-static int listen_anywhere(const char *file)
+/* Listens on PORT, or on a free one, and writes it to FILE. */
+static int listen_at(const char *file, uint16_t port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
     FILE *out;
 
-    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
-        listen(fd, 8) < 0 || getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) < 0 ||
+        bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 8) < 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &length) < 0)
         die("can't listen");
     out = fopen(file, "we");
     if (!out || fprintf(out, "%d\n", ntohs(address.sin_port)) < 0 || fclose(out) != 0)
@@ -190,12 +193,12 @@ int main(int argc, char **argv)
 {
     int listener, in, out;
 
-    if (argc != 5) {
-        fputs("usage: relay PORT FILE THERE BACK\n", stderr);
+    if (argc != 6) {
+        fputs("usage: relay PORT FILE THERE BACK FROM\n", stderr);
         return 2;
     }
     signal(SIGUSR1, on_signal);
-    listener = listen_anywhere(argv[2]);
+    listener = listen_at(argv[2], (uint16_t)atoi(argv[5]));
     while ((in = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
         out = dial((uint16_t)atoi(argv[1]));
         start_direction(in, out, false, strtoull(argv[3], NULL, 10));
