@@ -7,7 +7,7 @@
 #
 #     TIMES=N        migrations in a row with address and undefined-behaviour sanitizers (default 20)
 #     MEGABYTES=N    carried by forward (default 10000)
-#     ONLY=WORD      only what has this word: address, thread, valgrind, forward, qemu10
+#     ONLY=WORD      only what has this word: address, thread, valgrind, forward, qemu10, linux
 set -euo pipefail
 
 source=$1 build=$2
@@ -92,6 +92,7 @@ if wanted valgrind && command -v valgrind >/dev/null; then
 fi
 alone forward "$srcdir/slow-forward.sh" 64 "${MEGABYTES:-10000}"
 alone qemu10 "$srcdir/slow-qemu10.sh"
+alone linux "$srcdir/slow-linux.sh"
 
 if [ -s "$table" ]; then
     printf '\n%-10s %5s  %-6s %10s  %10s  %12s\n' checker disks format migrations 'average ms' \
