@@ -19,16 +19,6 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 
-/* Lock order: the jobs' list, then a job's own. */
-struct migrate_jobs {
-    struct daemon *daemon;
-    pthread_mutex_t lock;
-    pthread_cond_t changed; /* a job has gone */
-    bool stopping;
-    unsigned running; /* threads, also those whose job has left the list */
-    LIST_HEAD(, migrate_job) list;
-};
-
 struct migrate_jobs *migrate_jobs_new(struct daemon *daemon)
 {
     struct migrate_jobs *jobs = calloc(1, sizeof *jobs);
@@ -144,6 +134,7 @@ static void let_go(struct migrate_job *job)
     pump_free(pump);
     pthread_mutex_lock(&job->lock);
     job->qmp = NULL;
+    job->decided = true;
     pthread_mutex_unlock(&job->lock);
     if (job->domain)
         domain_end_job(job->domain);
@@ -295,27 +286,6 @@ int migrate_handle_migrate(void *opaque, const void *args_, void *ret_, struct e
         domain_end_job(job->domain);
     }
     job_free(job);
-    return r;
-}
-
-int migrate_handle_abort(void *opaque, const void *args_, void *ret, struct error *err)
-{
-    struct control_connection *connection = opaque;
-    struct migrate_jobs *jobs = connection->daemon->jobs;
-    const struct bs_migrate_abort_args *args = args_;
-    struct migrate_job *job;
-    int r;
-
-    (void)ret;
-    pthread_mutex_lock(&jobs->lock);
-    LIST_FOREACH(job, &jobs->list, link)
-    {
-        if (memcmp(job->id, args->id, sizeof args->id) == 0)
-            break;
-    }
-    r = job ? migrate_job_abort(job, "aborted by the operator", err)
-            : error_set(err, ENOENT, "no such migration runs here; it may have just ended");
-    pthread_mutex_unlock(&jobs->lock);
     return r;
 }
 

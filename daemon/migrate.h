@@ -25,5 +25,9 @@ void migrate_jobs_free(struct migrate_jobs *jobs);
  * goes on when its connection ends. */
 int migrate_handle_migrate(void *opaque, const void *args, void *ret, struct error *err);
 int migrate_handle_abort(void *opaque, const void *args, void *ret, struct error *err);
+/* The same by the guest's name, and what the operator says about an unresolved one. */
+int migrate_handle_job_list(void *opaque, const void *args, void *ret, struct error *err);
+int migrate_handle_job_abort(void *opaque, const void *args, void *ret, struct error *err);
+int migrate_handle_job_resolve(void *opaque, const void *args, void *ret, struct error *err);
 
 #endif

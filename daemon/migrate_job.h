@@ -9,6 +9,7 @@
  *     migrate_owner.c    Finish, Confirm, rolling back: whose the guest is
  *     migrate_journal.c  state_dir/migrations/ID.json
  *     migrate_report.c   what the operator sees
+ *     migrate_service.c  what the operator asks about jobs, and says to them
  */
 #ifndef DAEMON_MIGRATE_JOB_H
 #define DAEMON_MIGRATE_JOB_H
@@ -113,13 +114,24 @@ struct migrate_job {
     const char *aborted;       /* why it is to end early, a constant; NULL: it isn't */
     enum outgoing_state state; /* as in the journal; written by the job's thread only */
     enum migrate_resolve resolve;
-    bool reported;           /* its client has the result */
+    bool decided;            /* the guest has been let go of; the destination has to hear it */
+    bool reported;           /* its client has the result; the job's thread's own */
     struct error last_known; /* why it is unresolved */
     bool mirrors_complete;   /* what becomes of the disks' channels no longer matters */
     struct error lost;       /* why the session or a channel is gone; code 0: it isn't */
     bool session_ended;      /* nothing reaches the destination any more */
 
     LIST_ENTRY(migrate_job) link; /* under the lock of struct migrate_jobs */
+};
+
+/* Lock order: the jobs' list, then a job's own. */
+struct migrate_jobs {
+    struct daemon *daemon;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a job has gone */
+    bool stopping;
+    unsigned running; /* threads, also those whose job has left the list */
+    LIST_HEAD(, migrate_job) list;
 };
 
 /* Begin, Prepare, Perform: until QEMU says `completed`.  Returns 0, or a negative errno with ERR. */
@@ -142,6 +154,8 @@ int migrate_journal_read(struct migrate_job *job, const char *hex, struct error 
  * returns 0; -EBUSY with ERR when it is too late. */
 int migrate_job_abort(struct migrate_job *job, const char *why, struct error *err);
 
+/* "mirror", "unresolved", ... as the operator knows it.  With the job's lock. */
+const char *migrate_phase_name(const struct migrate_job *job);
 /* A line for the operator, also in the log. */
 void migrate_say(struct migrate_job *job, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

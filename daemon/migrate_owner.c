@@ -262,9 +262,6 @@ static void tell_unresolved(struct migrate_job *job, const struct error *last)
                  "whether the guest runs at %s is not known, so it stays paused here, and asking "
                  "goes on (see bistream job resolve)",
                  job->args.destination);
-    pthread_mutex_lock(&job->lock);
-    job->last_known = *last;
-    pthread_mutex_unlock(&job->lock);
     migrate_report_result(job, BS_OUTCOME_UNRESOLVED, &err);
 }
 
@@ -283,6 +280,9 @@ static bool decide(struct migrate_job *job, enum bs_owner owner, struct error *e
             return true;
         }
         log_warning("migration %s (%s) out: unresolved: %s", job->hex, job->args.name, err->text);
+        pthread_mutex_lock(&job->lock);
+        job->last_known = *err;
+        pthread_mutex_unlock(&job->lock);
         if (loop_clock() - begun >= PATIENCE_MS * LOOP_MS || owner == BS_OWNER_LOST)
             tell_unresolved(job, err);
         if (!pause_for(job, &delay_ms))

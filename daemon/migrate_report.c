@@ -24,6 +24,15 @@ static const char *const phase_names[] = {
 };
 static_assert(sizeof phase_names / sizeof *phase_names == PHASES, "each phase has a name");
 
+const char *migrate_phase_name(const struct migrate_job *job)
+{
+    if (job->state == OUTGOING_FINISH_ASKED && job->last_known.code)
+        return "unresolved";
+    if (job->decided)
+        return "settling";
+    return phase_names[job->phase];
+}
+
 /* To the client, if there is one. */
 static int send_event(struct migrate_job *job, int procedure, xdrproc_t proc, const void *body)
 {

@@ -53,6 +53,13 @@ static const struct rpc_procedure procedures[] = {
     {BS_PROC_MIGRATE_ABORT, "MIGRATE_ABORT", RPC_CALLER_LOCAL, ARGS(bs_migrate_abort_args), NONE,
      migrate_handle_abort},
 
+    {BS_PROC_JOB_LIST, "JOB_LIST", RPC_CALLER_LOCAL, NONE, RET(bs_job_list_ret),
+     migrate_handle_job_list},
+    {BS_PROC_JOB_ABORT, "JOB_ABORT", RPC_CALLER_LOCAL, ARGS(bs_job_name_args), NONE,
+     migrate_handle_job_abort},
+    {BS_PROC_JOB_RESOLVE, "JOB_RESOLVE", RPC_CALLER_LOCAL, ARGS(bs_job_resolve_args), NONE,
+     migrate_handle_job_resolve},
+
     {BS_PROC_PROBE, "PROBE", RPC_CALLER_LOCAL, ARGS(bs_probe_args), RET(bs_probe_ret),
      probe_handle},
     {BS_PROC_FORWARD_START, "FORWARD_START", RPC_CALLER_LOCAL, ARGS(bs_forward_start_args),

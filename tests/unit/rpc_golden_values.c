@@ -61,6 +61,10 @@ static struct bs_cookie_endpoint endpoints[] = {
     {TEXT("vda"), TEXT("nbd/vda")},
     {TEXT("vdb"), TEXT("nbd/vdb")},
 };
+static struct bs_job jobs[] = {
+    {ID, TEXT("web"), TEXT("bistream://hostb"), TEXT("mirror"), TEXT("")},
+    {ID, TEXT("db"), TEXT("bistream://hostc"), TEXT("unresolved"), TEXT("no answer")},
+};
 static struct bs_domain domains[] = {
     {TEXT("web"), UUID, TEXT("running"), 4242, 1},
     {TEXT("db"), ID, TEXT("shut off"), 0, 0},
@@ -123,6 +127,12 @@ const struct golden golden_messages[] = {
     REPLY(MIGRATE, bs_migrate_ret, ID),
     CALL(MIGRATE_ABORT, bs_migrate_abort_args, ID),
     BARE_REPLY(MIGRATE_ABORT),
+    BARE_CALL(JOB_LIST),
+    REPLY(JOB_LIST, bs_job_list_ret, {2, jobs}),
+    CALL(JOB_ABORT, bs_job_name_args, TEXT("web")),
+    BARE_REPLY(JOB_ABORT),
+    CALL(JOB_RESOLVE, bs_job_resolve_args, TEXT("web"), BS_RESOLVE_KEEP),
+    BARE_REPLY(JOB_RESOLVE),
     EVENT(EVENT_MIGRATE_PROGRESS, bs_migrate_progress, ID, TEXT("mirror"), {2, progress}),
     EVENT(EVENT_MIGRATE_RESULT, bs_migrate_result, ID, BS_OUTCOME_UNRESOLVED, TEXT("bistream"), 71,
           72, 73, {2, disk_bytes}, TEXT("no answer to Finish")),
