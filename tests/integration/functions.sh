@@ -69,7 +69,11 @@ finish()
     if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then
         show_logs
     fi
-    rm -rf "$tmp"
+    if [ -n "${KEEP:-}" ]; then
+        echo "kept: $tmp"
+    else
+        rm -rf "$tmp"
+    fi
     exit "$status"
 }
 trap finish EXIT
