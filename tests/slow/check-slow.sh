@@ -7,7 +7,9 @@
 #
 #     TIMES=N        migrations in a row with address and undefined-behaviour sanitizers (default 20)
 #     MEGABYTES=N    carried by forward (default 10000)
-#     ONLY=WORD      only what has this word: address, thread, valgrind, forward, qemu10, linux
+#     FAULTS=N       seconds of random faults (default 300)
+#     ONLY=WORD      only what has this word: address, faults, thread, valgrind, forward, qemu10,
+#                    linux
 set -euo pipefail
 
 source=$1 build=$2
@@ -81,6 +83,13 @@ mkdir -p "$slow"
 if wanted address; then
     tree asan address,undefined
     run address "$slow/build-asan" "${TIMES:-20}"
+fi
+if wanted faults; then
+    tree asan address,undefined
+    echo "== random faults"
+    top_builddir=$slow/build-asan "$srcdir/random-faults.sh" "${FAULTS:-300}" >"$slow/faults.log" 2>&1 ||
+        failed=1
+    tail -n 25 "$slow/faults.log"
 fi
 if wanted thread; then
     tree tsan thread
