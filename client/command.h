@@ -45,6 +45,7 @@ extern const struct command command_shutdown;
 extern const struct command command_destroy;
 extern const struct command command_undefine;
 extern const struct command command_migrate;
+extern const struct command command_job;
 extern const struct command command_forward;
 extern const struct command command_probe;
 extern const struct command command_pki;

@@ -12,9 +12,19 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-    &command_start,    &command_attach,  &command_list,     &command_info,
-    &command_shutdown, &command_destroy, &command_undefine, &command_migrate,
-    &command_forward,  &command_probe,   &command_pki,      NULL,
+    &command_start,
+    &command_attach,
+    &command_list,
+    &command_info,
+    &command_shutdown,
+    &command_destroy,
+    &command_undefine,
+    &command_migrate,
+    &command_job,
+    &command_forward,
+    &command_probe,
+    &command_pki,
+    NULL,
 };
 
 static void print_help(void)

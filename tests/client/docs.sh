@@ -17,7 +17,7 @@ for page in bistream.1 bistreamd.8 bistreamd.conf.5; do
     fi
 done
 
-for command in start attach list info shutdown destroy undefine migrate forward probe pki; do
+for command in start attach list info shutdown destroy undefine migrate job forward probe pki; do
     grep -q "^\.Ss $command" "$docs/bistream.1" || fail "bistream.1 doesn't tell of $command"
     "$bistream" $command --help | grep -o -- '--[a-z-]*' | sort -u >"$dir/options"
     while read -r option; do
@@ -45,3 +45,7 @@ said out --copy-storage-inc
 fake_daemon
 complete bistream -c "$socket" info w
 [ "$(cat "$dir/out")" = web ] || fail "the domain isn't completed"
+complete bistream job r
+[ "$(cat "$dir/out")" = resolve ] || fail "job's action isn't completed"
+complete bistream -c "$socket" job abort m
+[ "$(cat "$dir/out")" = mail ] || fail "the job's guest isn't completed"

@@ -34,7 +34,6 @@ struct client {
     const char *release; /* the file that "stubborn" waits for */
     struct rpc_message message;
     size_t received;
-    bool complete;
 };
 
 static FILE *calls;
@@ -67,8 +66,7 @@ static void send_event(struct client *client, unsigned program, int procedure, x
     send_all(client, data, length);
 }
 
-/* ---- domains ---------------------------------------------------------------------------------
- */
+/* ---- domains --------------------------------------------------------------------------------- */
 
 static int no_domain(const char *name, struct error *err)
 {
@@ -167,8 +165,7 @@ static int handle_undefine(void *opaque, const void *in, void *out, struct error
     return handle_named("undefine", in, err);
 }
 
-/* ---- migrations: what happens is the guest's name --------------------------------------------
- */
+/* ---- migrations: what happens is the guest's name -------------------------------------------- */
 
 static void send_progress(struct client *client, const char *id, const char *phase,
                           uint64_t memory_left, uint64_t disk_left)
@@ -307,8 +304,54 @@ static void after_abort(struct client *client)
     send_result(client, job_id, BS_OUTCOME_FAILED, "aborted by the operator");
 }
 
-/* ---- probe and forward -----------------------------------------------------------------------
- */
+/* ---- jobs ------------------------------------------------------------------------------------ */
+
+static int handle_job_list(void *opaque, const void *in, void *out, struct error *err)
+{
+    static const struct {
+        const char *name, *phase, *reason;
+    } jobs[] = {{"web", "mirror", ""},
+                {"db\033[2J", "unresolved", "can't connect to b.example:\nNo route to host"},
+                {"mail", "settling", ""}};
+    const u_int count = sizeof jobs / sizeof *jobs;
+    struct bs_job_list_ret *ret = out;
+
+    (void)opaque, (void)in, (void)err;
+    ret->jobs.jobs_val = calloc(count, sizeof *ret->jobs.jobs_val);
+    if (!ret->jobs.jobs_val)
+        abort();
+    ret->jobs.jobs_len = count;
+    for (u_int i = 0; i < count; i++) {
+        struct bs_job *job = &ret->jobs.jobs_val[i];
+
+        memset(job->id, 0x10 + (int)i, sizeof job->id);
+        job->name = copy(jobs[i].name);
+        job->destination = copy("bistream://b.example");
+        job->phase = copy(jobs[i].phase);
+        job->reason = copy(jobs[i].reason);
+    }
+    return 0;
+}
+
+static int handle_job_abort(void *opaque, const void *in, void *out, struct error *err)
+{
+    const struct bs_job_name_args *args = in;
+
+    (void)opaque, (void)out;
+    fprintf(calls, "job abort name='%s'\n", args->name);
+    return strcmp(args->name, "missing") == 0 ? no_domain(args->name, err) : 0;
+}
+
+static int handle_job_resolve(void *opaque, const void *in, void *out, struct error *err)
+{
+    const struct bs_job_resolve_args *args = in;
+
+    (void)opaque, (void)out;
+    fprintf(calls, "job resolve name='%s' resolve=%u\n", args->name, args->resolve);
+    return strcmp(args->name, "missing") == 0 ? no_domain(args->name, err) : 0;
+}
+
+/* ---- probe and forward ----------------------------------------------------------------------- */
 
 static int handle_probe(void *opaque, const void *in, void *out, struct error *err)
 {
@@ -396,8 +439,7 @@ static void break_forward(struct client *client)
                &ended);
 }
 
-/* ---- serving ---------------------------------------------------------------------------------
- */
+/* ---- serving --------------------------------------------------------------------------------- */
 
 #define ARGS(type) (xdrproc_t) xdr_##type, sizeof(struct type)
 #define NOTHING NULL, 0
@@ -421,6 +463,11 @@ static const struct rpc_procedure procedures[] = {
      handle_migrate},
     {BS_PROC_MIGRATE_ABORT, "abort", RPC_CALLER_LOCAL, ARGS(bs_migrate_abort_args), NOTHING,
      handle_abort},
+    {BS_PROC_JOB_LIST, "jobs", RPC_CALLER_LOCAL, NOTHING, ARGS(bs_job_list_ret), handle_job_list},
+    {BS_PROC_JOB_ABORT, "job abort", RPC_CALLER_LOCAL, ARGS(bs_job_name_args), NOTHING,
+     handle_job_abort},
+    {BS_PROC_JOB_RESOLVE, "job resolve", RPC_CALLER_LOCAL, ARGS(bs_job_resolve_args), NOTHING,
+     handle_job_resolve},
     {BS_PROC_PROBE, "probe", RPC_CALLER_LOCAL, ARGS(bs_probe_args), ARGS(bs_probe_ret),
      handle_probe},
     {BS_PROC_FORWARD_START, "forward", RPC_CALLER_LOCAL, ARGS(bs_forward_start_args),

@@ -10,7 +10,7 @@ requires python3
 run 0 --version
 grep -Eqx 'bistream [0-9]+\.[0-9]+\.[0-9]+' "$dir/out" || fail "no version"
 run 0 --help
-for command in start attach list info shutdown destroy undefine migrate forward probe pki; do
+for command in start attach list info shutdown destroy undefine migrate job forward probe pki; do
     said out "  $command "
     "$bistream" $command --help >"$dir/help" || fail "$command --help failed"
     grep -q "^Usage: bistream \[-c URI\] \[--json\] $command " "$dir/help" ||

@@ -36,6 +36,8 @@ static const struct rpc_procedure procedures[] = {
     TYPE(BS_PROC_DOMAIN_INFO, bs_domain_name_args),
     TYPE(BS_PROC_MIGRATE, bs_migrate_args),
     TYPE(BS_PROC_MIGRATE_ABORT, bs_migrate_abort_args),
+    TYPE(BS_PROC_JOB_ABORT, bs_job_name_args),
+    TYPE(BS_PROC_JOB_RESOLVE, bs_job_resolve_args),
     TYPE(BS_PROC_PROBE, bs_probe_args),
     TYPE(BS_PROC_FORWARD_START, bs_forward_start_args),
     TYPE(BS_PROC_FORWARD_STOP, bs_forward_stop_args),
@@ -52,6 +54,7 @@ static const struct rpc_procedure procedures[] = {
     TYPE(1010, bs_probe_ret),
     TYPE(1011, bs_forward_list_ret),
     TYPE(1012, bs_forward_ended),
+    TYPE(1013, bs_job_list_ret),
 };
 
 static const struct rpc_program program = {procedures, sizeof procedures / sizeof procedures[0]};

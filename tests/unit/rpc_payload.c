@@ -200,6 +200,7 @@ static void test_counts_that_lie(void **state)
 {
     struct bs_domain_list_ret domains = {0};
     struct bs_forward_list_ret forwards = {0};
+    struct bs_job_list_ret jobs = {0};
     struct bs_cookie_source cookie = {0};
     struct bs_domain_info_ret info = {0};
     struct bs_error error = {0};
@@ -209,6 +210,8 @@ static void test_counts_that_lie(void **state)
     refuse_cheaply((xdrproc_t)xdr_bs_domain_list_ret, &domains, BS_DOMAINS_MAX,
                    BS_DOMAINS_MAX * sizeof(struct bs_domain) + BS_NAME_MAX + 1);
     refuse_cheaply((xdrproc_t)xdr_bs_forward_list_ret, &forwards, BS_FORWARDS_MAX, 65536);
+    refuse_cheaply((xdrproc_t)xdr_bs_job_list_ret, &jobs, BS_DOMAINS_MAX,
+                   BS_DOMAINS_MAX * sizeof(struct bs_job) + BS_NAME_MAX + 1);
     refuse_cheaply((xdrproc_t)xdr_bs_cookie_source, &cookie, BS_DISKS_MAX, 8192);
     refuse_cheaply((xdrproc_t)xdr_bs_domain_info_ret, &info, BS_DEFINITION_MAX,
                    BS_DEFINITION_MAX + 1);
