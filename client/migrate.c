@@ -409,7 +409,7 @@ const struct command command_migrate = {
         "      --verbose              tell of each phase as well\n"
         "\n"
         "Ctrl-C asks the daemon to abort, and waits until the guest is safe.\n"
-        "Exit codes: 0 the guest runs at DEST; 1 failed, and the guest is safe here; 2 wrong\n"
+        "Exit codes: 0 the guest runs at DEST; 1 failed, and the guest stays here; 2 wrong\n"
         "usage; 3 unresolved: it has to be found out where the guest is.\n"
         "\n"
         "With --json, an object a line:\n"

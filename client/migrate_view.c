@@ -382,7 +382,7 @@ void migrate_view_result(struct migrate_view *view, const struct bs_migrate_resu
     if (completed)
         return;
     if (result->outcome == BS_OUTCOME_FAILED)
-        fprintf(stderr, "bistream: the migration of '%s' failed, and the guest is safe here: %s\n",
+        fprintf(stderr, "bistream: the migration of '%s' failed, and the guest stays here: %s\n",
                 view->name, result->error);
     else
         fprintf(stderr, "bistream: how the migration of '%s' ended is not known: %s\n", view->name,

@@ -101,8 +101,10 @@ struct domain *domain_find_incoming(struct domains *domains, const struct defini
     }
     if (r == 0)
         return domain;
-    if (r == -ESRCH)
+    if (r == -ESRCH) {
+        vm_remove_sockets(domain);
         err->code = ENOENT;
+    }
     domain_discard_incoming(domain, &ignored); /* it has no QEMU: this can't fail */
     domain_unref(domain);
     return NULL;

@@ -138,6 +138,8 @@ void vm_settle_locked(struct domain *domain, struct vm_remains *ret);
 void vm_release(struct domain *domain, struct vm_remains *remains);
 /* Both. */
 void vm_settle(struct domain *domain);
+/* Files of a QEMU that has ended; not of an attached one. */
+void vm_remove_sockets(const struct domain *domain);
 /* When the daemon ends: forgets all watches.  The main loop does not run. */
 void vm_watches_free(struct domains *domains);
 

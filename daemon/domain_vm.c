@@ -396,7 +396,7 @@ static int find_process(const struct domain *domain, pid_t *ret_pid, int *ret_pi
     return r;
 }
 
-static void remove_sockets(const struct domain *domain)
+void vm_remove_sockets(const struct domain *domain)
 {
     if (domain->attached)
         return;
@@ -412,7 +412,7 @@ static void lost(struct domain *domain, const struct error *why)
 
     log_warning("domain %s: its QEMU has ended meanwhile: %s", domain->name, why->text);
     if (why->code == ESRCH) /* else somebody listens there */
-        remove_sockets(domain);
+        vm_remove_sockets(domain);
     domains_lock(domain->domains);
     domain->pid = 0;
     domain_set_state(domain, state_after_end(domain));
@@ -499,7 +499,7 @@ void vm_settle_locked(struct domain *domain, struct vm_remains *ret)
     if (domain->pidfd >= 0) {
         ret->save = true;
         if (!alive)
-            remove_sockets(domain);
+            vm_remove_sockets(domain);
     }
     ret->qmp = take_ptr(domain->qmp);
     ret->pidfd = take_fd(&domain->pidfd);

@@ -146,10 +146,6 @@ static void run(struct migrate_job *job)
     bool again = job->state != OUTGOING_NONE; /* known from the journal */
     enum bs_outcome outcome = again ? migrate_run_again(job, &err) : migrate_run(job, &err);
 
-    if (outcome == BS_OUTCOME_COMPLETED)
-        log_info("migration %s (%s) out: completed", job->hex, job->args.name);
-    else
-        log_error("migration %s (%s) out: %s", job->hex, job->args.name, err.text);
     let_go(job);
     migrate_report_result(job, outcome, &err); /* whoever reads it may start the next one */
     if (outcome != BS_OUTCOME_UNRESOLVED)

@@ -161,8 +161,10 @@ static void run_on(struct migrate_job *job, struct error *why)
     struct error err = ERROR_INIT;
     struct qmp_wait wait;
 
-    if (!job->qmp)
+    if (!job->qmp || qmp_closed(job->qmp)) {
+        error_set(why, why->code, "its QEMU here has ended; the guest is shut off");
         return;
+    }
     undo_in_qemu(job);
     wait = qmp_wait_ms(QMP_TIMEOUT_MS);
     if (job->was_running && migration_resume_source(job->qmp, &wait, &err) < 0)
@@ -258,6 +260,8 @@ static void tell_unresolved(struct migrate_job *job, const struct error *last)
 {
     struct error err = *last;
 
+    if (job->reported)
+        return;
     error_prefix(&err,
                  "whether the guest runs at %s is not known, so it stays paused here, and asking "
                  "goes on (see bistream job resolve)",
@@ -299,8 +303,8 @@ static void settled(struct migrate_job *job)
     enter_state(job, outgoing_next(job->state, OUTGOING_HEARS_SETTLED));
 }
 
-/* Over the session that there is. */
-static void settle_at_once(struct migrate_job *job)
+/* Over the session that there is.  Returns how long its orderly end is worth waiting for. */
+static int settle_at_once(struct migrate_job *job)
 {
     struct error err = ERROR_INIT;
     int timeout_ms;
@@ -312,14 +316,15 @@ static void settle_at_once(struct migrate_job *job)
     if (!job->pump || !job->prepared) {
         if (job->state != OUTGOING_NONE && !job->prepared)
             settled(job); /* nobody has heard of it */
-        return;
+        return CLOSE_TIMEOUT_MS;
     }
     if (settle(job, job->pump, timeout_ms, &err) == 0) {
         settled(job);
-        return;
+        return CLOSE_TIMEOUT_MS;
     }
     log_warning("migration %s (%s) out: the destination is told later: %s", job->hex,
                 job->args.name, err.text);
+    return 0;
 }
 
 void migrate_settle(struct migrate_job *job)
@@ -374,6 +379,7 @@ static int check_session(struct migrate_job *job, struct error *err)
 enum bs_outcome migrate_run(struct migrate_job *job, struct error *err)
 {
     enum bs_outcome outcome;
+    int patience_ms = 0;
     int r = migrate_perform(job, err);
 
     if (r == 0)
@@ -390,11 +396,11 @@ enum bs_outcome migrate_run(struct migrate_job *job, struct error *err)
             resolve(job, ask(job, job->pump, BS_PROC_MIGRATE_FINISH, FINISH_TIMEOUT_MS, err), err);
     }
     if (outcome != BS_OUTCOME_UNRESOLVED)
-        settle_at_once(job);
+        patience_ms = settle_at_once(job);
     if (job->pump)
         pump_close(job->pump, outcome == BS_OUTCOME_COMPLETED ? BS_CLOSE_DONE : BS_CLOSE_CANCELLED,
                    outcome == BS_OUTCOME_COMPLETED ? "migration completed" : err->text,
-                   CLOSE_TIMEOUT_MS);
+                   patience_ms);
     return outcome;
 }
 

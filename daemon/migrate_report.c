@@ -176,9 +176,6 @@ void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
                                        .disks.disks_val = disks,
                                        .error = (char *)(why->code ? why->text : "")};
 
-    if (job->reported)
-        return;
-    job->reported = true;
     memcpy(result.id, job->id, sizeof result.id);
     result.total_ms = (loop_clock() - job->started) / LOOP_MS;
     result.ram_bytes = job->memory.ram_transferred;
@@ -191,6 +188,9 @@ void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
         disks[result.disks.disks_len++] = (struct bs_disk_bytes){
             .target = (char *)job->mirrors[i].target, .bytes = job->disk_bytes[i]};
     log_result(job, &result);
+    if (job->reported) /* as unresolved */
+        return;
+    job->reported = true;
     if (send_event(job, BS_PROC_EVENT_MIGRATE_RESULT, (xdrproc_t)xdr_bs_migrate_result, &result) <
         0)
         log_info("migration %s out: nobody is there any more to hear the result", job->hex);

@@ -30,7 +30,7 @@ silent err
 ! grep -q "$(printf '\033')" "$dir/out" || fail "a pipe got escape sequences"
 ! grep -q "not this migration" "$dir/out" || fail "it showed another migration's result"
 run 1 migrate fails $to
-said err "bistream: the migration of 'fails' failed, and the guest is safe here: the destination's disk is full"
+said err "bistream: the migration of 'fails' failed, and the guest stays here: the destination's disk is full"
 run 3 migrate unresolved $to
 said err "how the migration of 'unresolved' ended is not known: no answer to Finish"
 run 1 migrate missing $to
@@ -85,7 +85,7 @@ for signal in INT TERM; do
     finish 1
     called "abort ours"
     said out "Aborting the migration; waiting until the guest is safe ..."
-    said err "the guest is safe here: aborted by the operator"
+    said err "the guest stays here: aborted by the operator"
 done
 
 start_in_background migrate late $to --json

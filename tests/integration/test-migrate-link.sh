@@ -67,7 +67,7 @@ way_to_b
 begin a way guest --copy-storage-all
 copying a guest
 kill -KILL $relay_pid
-ends 1 "and the guest is safe here"
+ends 1 "and the guest stays here"
 goes_on a guest
 way_comes_back
 nothing_left a
@@ -78,7 +78,7 @@ way_to_b
 begin a way guest --copy-storage-all
 copying a guest
 kill -STOP $relay_pid
-ends 1 "and the guest is safe here"
+ends 1 "and the guest stays here"
 goes_on a guest
 kill -KILL $relay_pid
 way_comes_back
@@ -90,7 +90,7 @@ begin a b guest --copy-storage-all
 copying a guest
 same_port="listen = \"127.0.0.1:${port_of[b]}\""
 kill_daemon b
-ends 1 "and the guest is safe here"
+ends 1 "and the guest stays here"
 goes_on a guest
 nothing_left a
 start_daemon b 'ping = "200ms"' "qemu_binary = \"$(slow_qemu 1000000)\"" "$same_port"

@@ -88,7 +88,7 @@ prepares()
 echo "== given up while the destination prepares"
 silent_prepare
 kill -INT $client
-ends 1 "the guest is safe here: aborted by the operator"
+ends 1 "the guest stays here: aborted by the operator"
 goes_on a guest
 nothing_left a
 nothing_left b
@@ -96,7 +96,7 @@ nothing_left b
 echo "== the source's daemon is stopped while the destination prepares"
 silent_prepare
 stop_daemon a
-ends 1 "the guest is safe here: bistreamd is being stopped"
+ends 1 "the guest stays here: bistreamd is being stopped"
 start_daemon a "qemu_binary = \"$tmp/a/qemu\""
 goes_on a guest
 nothing_left b

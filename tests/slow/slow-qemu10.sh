@@ -62,7 +62,7 @@ for fault in abort kill; do
         ends 1 "aborted by the operator"
     else
         kill -KILL "$(qemus_of slow)"
-        ends 1 "the migration of 'guest' failed, and the guest is safe here"
+        ends 1 "the migration of 'guest' failed, and the guest stays here"
     fi
     goes_on new guest
     nothing_left new
