@@ -95,6 +95,9 @@ called()
 # start_in_background ARGUMENT...: as run, but goes on; see finish.
 start_in_background()
 {
+    # The child opens them when it gets to it; until then the last run's output would stand there.
+    : >"$dir/out"
+    : >"$dir/err"
     "$bistream" "$@" >"$dir/out" 2>"$dir/err" &
     background=$!
     pids="$pids $background"
