@@ -225,7 +225,7 @@ spoil_in()
     memory,a) command=migrate ;;
     switch,a) command=block-job-cancel ;;
     device,a) command=migrate-continue ;;
-    finish,b) command=cont ;;
+    finish,b) command=nbd-server-stop ;;
     esac
     watch spoil "$2" "$(command_text $command)"
     depart
@@ -353,7 +353,7 @@ moved()
     wait_for_quietly state_is "$1" guest 'moved to *' ||
         fail "the guest at $1 is $(info "$1" guest state)"
     [ -z "$(qemus_of "$1")" ] || fail "a QEMU is left at $1"
-    arrived "$1" "$2" guest
+    flattened=yes arrived "$1" "$2" guest # it has gone on writing for as long as it took to mend
     no_traces_soon "$1"
     no_traces_soon "$2"
 }
@@ -386,6 +386,13 @@ is_in()
         at a job resolve guest --keep >/dev/null
         goes_on a guest
         nothing_left_at a
+        # Its images there may be the newest, so only the operator throws them away.
+        no_traces_soon b
+        mapfile -t disks < <(images b guest)
+        [ ${#disks[@]} -eq 2 ] || fail "of its disks ${#disks[@]} are left at b"
+        at b undefine guest >/dev/null
+        rm "${disks[@]}"
+        nothing_left_at b
         ;;
     esac
 }
