@@ -145,6 +145,8 @@ enum bs_outcome migrate_run_again(struct migrate_job *job, struct error *err);
 /* Tells the destination what has been decided, until it has heard it or the daemon stops. */
 void migrate_settle(struct migrate_job *job);
 
+/* Has the entry for FINISH_ASKED ready, before the guest stands still. */
+int migrate_journal_prepare_finish(struct migrate_job *job, struct error *err);
 /* Writes STATE to the journal, then into JOB.  Returns 0, or a negative errno with ERR. */
 int migrate_set_state(struct migrate_job *job, enum outgoing_state state, struct error *err);
 /* Fills in what the entry HEX says.  Returns 0, or a negative errno with ERR. */

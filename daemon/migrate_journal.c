@@ -6,7 +6,8 @@
  *   {"version": 1, "side": "source", "state": "begun", "name": "web",
  *    "destination": "bistream://hostb", "was_running": true}
  *
- * A state is written before it is acted upon.
+ * A state is written before it is acted upon.  The guest stands still when FINISH_ASKED is, so what it
+ * takes is on disk before, and all that is left to do then is a rename.
  */
 #include "config.h"
 
@@ -19,21 +20,41 @@
 #include <stdlib.h>
 #include <string.h>
 
+static json_t *to_json(const struct migrate_job *job, enum outgoing_state state)
+{
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "version", JOURNAL_VERSION, "side",
+                     JOURNAL_SOURCE, "state", outgoing_state_name(state), "name", job->args.name,
+                     "destination", job->args.destination, "was_running", job->was_running);
+}
+
+int migrate_journal_prepare_finish(struct migrate_job *job, struct error *err)
+{
+    json_t *json = to_json(job, OUTGOING_FINISH_ASKED);
+    int r = statefile_prepare(job->daemon->journal, job->hex, json, err);
+
+    json_decref(json);
+    return r;
+}
+
+static int write_state(const struct migrate_job *job, enum outgoing_state state, struct error *err)
+{
+    json_t *json = to_json(job, state);
+    int r = statefile_write(job->daemon->journal, job->hex, json, err);
+
+    json_decref(json);
+    return r;
+}
+
 int migrate_set_state(struct migrate_job *job, enum outgoing_state state, struct error *err)
 {
-    json_t *json;
     int r;
 
-    if (state == OUTGOING_NONE) {
+    if (state == OUTGOING_NONE)
         r = statefile_remove(job->daemon->journal, job->hex, err);
-    } else {
-        json =
-            json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "version", JOURNAL_VERSION, "side",
-                      JOURNAL_SOURCE, "state", outgoing_state_name(state), "name", job->args.name,
-                      "destination", job->args.destination, "was_running", job->was_running);
-        r = statefile_write(job->daemon->journal, job->hex, json, err);
-        json_decref(json);
-    }
+    else if (state == OUTGOING_FINISH_ASKED)
+        r = statefile_commit(job->daemon->journal, job->hex, err);
+    else
+        r = write_state(job, state, err);
     if (r < 0)
         return error_prefix(err, "the journal of migration %s", job->hex);
     pthread_mutex_lock(&job->lock);

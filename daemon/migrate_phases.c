@@ -368,6 +368,8 @@ int migrate_perform(struct migrate_job *job, struct error *err)
     if (r == 0)
         r = prepare(job, err);
     if (r == 0)
+        r = migrate_journal_prepare_finish(job, err);
+    if (r == 0)
         r = perform(job, err);
     return r;
 }
