@@ -10,6 +10,13 @@
 # thread before it writes a certain text to its log or to QEMU.
 . "${srcdir:-.}/../integration/migrate-functions.sh"
 
+# Without this a gate may trace its own children only.
+may_trace()
+{
+    [ "$(id -u)" -eq 0 ] || [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" -eq 0 ]
+}
+requires may_trace
+
 window=2048 # the sector of each disk where the guest's writes begin
 gate=$PWD/gate
 wire=$PWD/wire
