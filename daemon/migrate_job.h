@@ -101,6 +101,7 @@ struct migrate_job {
     uint64_t *disk_bytes; /* one per mirror: what went over for it, once counted */
     size_t mirror_count;
     bool migrating; /* QEMU's migration was started, so it is to be cancelled */
+    bool continued; /* migrate-continue was sent */
     bool mirroring; /* likewise the mirrors */
     bool prepared;  /* Prepare was sent, so the destination may have something to undo */
     struct migration_info memory;

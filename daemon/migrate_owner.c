@@ -37,7 +37,8 @@ enum {
     SETTLE_TIMEOUT_MS = 20000,
     ABORT_SETTLE_MS = 1500, /* the operator waits, and the destination cleans up by itself too */
     CLOSE_TIMEOUT_MS = 5000,
-    PATIENCE_MS = 10000, /* after which the operator is told that there is no answer */
+    NOTICE_TIMEOUT_MS = 10000, /* for QEMU to see that its socket was closed */
+    PATIENCE_MS = 10000,       /* after which the operator is told that there is no answer */
     RETRY_FIRST_MS = 500,
     RETRY_LAST_MS = 30000,
 };
@@ -130,10 +131,13 @@ static struct pump *new_session(struct migrate_job *job, struct error *err)
 
 static void undo_in_qemu(struct migrate_job *job)
 {
-    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
+    struct qmp_wait wait = qmp_wait_ms(NOTICE_TIMEOUT_MS);
     struct error err = ERROR_INIT;
     int r;
 
+    if (job->continued) /* its socket is closed: QEMU is about to end the migration by itself */
+        migration_wait_end(job->qmp, &wait, NULL);
+    wait = qmp_wait_ms(QMP_TIMEOUT_MS);
     if (job->migrating) {
         r = migration_cancel(job->qmp, &wait, &err);
         if (r < 0 && r != -EALREADY)

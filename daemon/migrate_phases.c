@@ -342,6 +342,7 @@ static int switch_over(struct migrate_job *job, struct error *err)
     job->mirrors_complete = true;
     pthread_mutex_unlock(&job->lock);
     r = migration_continue(job->qmp, &wait, err);
+    job->continued = r != -EREMOTEIO && r != -ENOSYS; /* else QEMU refused */
     if (r == 0)
         r = migration_wait(job->qmp, MIGRATION_COMPLETED, &job->memory, &wait, err);
     job->completed_at = loop_clock();

@@ -210,6 +210,23 @@ static int has_ended(const struct migration_info *info, struct error *err)
     }
 }
 
+int migration_wait_end(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    uint64_t seen = qmp_bell(qmp);
+    struct migration_info info;
+    int r;
+
+    for (;;) {
+        r = migration_query(qmp, &info, wait, err);
+        if (r == 0)
+            r = has_ended(&info, err);
+        if (r == 0)
+            r = qmp_wait_bell(qmp, &seen, wait, err);
+        if (r != 0)
+            return r == 1 ? 0 : r;
+    }
+}
+
 int migration_cancel(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
 {
     uint64_t seen = qmp_bell(qmp);

@@ -20,7 +20,8 @@
  *     migration_resume_here()
  *                                              (QEMU is ended)
  *
- * or, at the source after any failure: close(2) our ends of all channels, migration_cancel(),
+ * or, at the source after any failure: close(2) our ends of all channels, after
+ * migration_continue() also migration_wait_end() for some seconds, then migration_cancel(),
  * block_mirrors_remove(), and migration_resume_source() if the guest ran before.  QEMU resumes the
  * guest by itself after "failed" and "cancelled"; only "completed" stays stopped.
  *
@@ -87,6 +88,12 @@ int migration_wait_postmigrate(struct qmp *qmp, struct migration_info *ret,
 
 /* From MIGRATION_PRE_SWITCHOVER on. */
 int migration_continue(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
+
+/* Source, after migrate-continue was sent and our end of the migration's socket was closed: waits
+ * until QEMU has noticed and ended the migration by itself.  migration_cancel() in that moment may
+ * cost the guest: QEMU 7.2 lets it run with its disks inactive, and its next write is an assertion
+ * (BDRV_O_INACTIVE) that ends QEMU.  Returns as migration_cancel(), or -ETIMEDOUT. */
+int migration_wait_end(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 
 /* Source: ends the migration whatever state it is in, and waits until it has ended.  Returns 0 when
  * none runs any more: it was cancelled, failed, or there was none; -EALREADY when it has completed;

@@ -126,6 +126,7 @@ static void test_death_after_mirrors(void **state)
     assert_ok(block_mirrors_complete(pair.source->qmp, pair.mirrors, VM_DISKS, WAIT, &err), &err);
     vm_kill(pair.destination);
     assert_ok(migration_continue(pair.source->qmp, WAIT, &err), &err);
+    assert_ok(migration_wait_end(pair.source->qmp, WAIT, &err), &err);
     assert_int_equal(migration_wait(pair.source->qmp, MIGRATION_COMPLETED, NULL, WAIT, &err), -EIO);
     migrating_roll_back(&pair);
 }

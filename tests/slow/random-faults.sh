@@ -19,7 +19,7 @@ RANDOM=$seed
 attempt=0
 span=1000 # ms that a migration takes
 declare -A outcomes
-trap 'status=$?; echo "seed $seed, attempt $attempt" >&2; (exit $status); finish_guests' EXIT
+trap 'status=$?; set +e; echo "seed $seed, attempt $attempt" >&2; (exit $status); finish_guests' EXIT
 
 start_daemon a 'ping = "1s"'
 start_daemon b 'ping = "1s"'
