@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "common/ring.h"
 #include "io/net.h"
+#include "io/tls.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -319,6 +320,7 @@ static void *serve(void *opaque)
     else
         log_debug("control %u: ended", connection->public.id);
     end_connection(connection);
+    tls_thread_end(); /* handlers dial peers */
 
     pthread_mutex_lock(&control->lock);
     LIST_REMOVE(connection, link);

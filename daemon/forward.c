@@ -18,6 +18,7 @@
 #include "daemon/forward_socket.h"
 #include "daemon/link.h"
 #include "common/log.h"
+#include "io/tls.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -68,6 +69,7 @@ static void unref(struct forward *forward)
         control_unref(forward->connection);
     free(forward->destination);
     free(forward);
+    tls_thread_end(); /* often the keeper's last deed */
 
     pthread_mutex_lock(&forwards->lock);
     forwards->count--;

@@ -12,6 +12,7 @@
 #include "daemon/socket_folder.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "io/tls.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -162,6 +163,7 @@ static void *job_thread(void *opaque)
     LIST_REMOVE(job, link);
     pthread_mutex_unlock(&jobs->lock);
     job_free(job);
+    tls_thread_end();
     /* Only now: who waits for the last job frees what it used. */
     pthread_mutex_lock(&jobs->lock);
     jobs->running--;

@@ -140,6 +140,7 @@ static void *keep(void *opaque)
     else
         log_info("session %s: ended", session->public.name);
 
+    tls_thread_end();
     pthread_mutex_lock(&sessions->lock);
     LIST_REMOVE(session, link);
     free_session(session);

@@ -23,6 +23,10 @@ struct tls;
  * serves both roles and may be shared by threads.  Returns NULL with ERR naming the file. */
 struct tls_context *tls_context_new(const char *pki_dir, struct error *err);
 void tls_context_free(struct tls_context *context); /* reference counted: connections hold it */
+/* Releases what OpenSSL keeps for the calling thread (its random numbers, its errors).  OpenSSL does
+ * so by itself when a thread has ended; but one that nobody joins says that it is done a moment
+ * before, and the process may end in between. */
+void tls_thread_end(void);
 /* Records after which the key is updated; for tests (default 2^24, AES-GCM's limit). */
 void tls_context_set_key_update(struct tls_context *context, uint64_t records);
 

@@ -195,6 +195,11 @@ void tls_context_free(struct tls_context *context)
     free(context);
 }
 
+void tls_thread_end(void)
+{
+    OPENSSL_thread_stop();
+}
+
 void tls_context_set_key_update(struct tls_context *context, uint64_t records)
 {
     context->key_update = records;
