@@ -58,12 +58,6 @@ int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qm
     return set_parameter(qmp, "max-bandwidth", (json_int_t)bandwidth, wait, err);
 }
 
-int migration_set_downtime(struct qmp *qmp, unsigned ms, const struct qmp_wait *wait,
-                           struct error *err)
-{
-    return set_parameter(qmp, "downtime-limit", ms, wait, err);
-}
-
 int migration_prepare(struct qmp *qmp, bool source, const struct qmp_wait *wait, struct error *err)
 {
     const char *names[] = {"events", "late-block-activate", "return-path",

@@ -63,8 +63,6 @@ int migration_prepare(struct qmp *qmp, bool source, const struct qmp_wait *wait,
 /* Bytes per second for RAM, 0: no limit; in flight too. */
 int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qmp_wait *wait,
                             struct error *err);
-int migration_set_downtime(struct qmp *qmp, unsigned ms, const struct qmp_wait *wait,
-                           struct error *err);
 
 /* Destination: listens on SOCKET_PATH, which exists on return. */
 int migration_incoming(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
