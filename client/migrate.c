@@ -379,7 +379,8 @@ static enum command_exit run(struct client *client, const struct command *comman
                              char **argv)
 {
     char nothing[] = "";
-    struct migration migration = {.client = client, .args = {.dname = nothing}};
+    struct migration migration = {.client = client,
+                                  .args = {.dname = nothing, .listen_address = nothing}};
     struct error err = ERROR_INIT;
 
     if (!parse_options(&migration, command, argc, argv) ||

@@ -201,7 +201,7 @@ static struct incoming *entry_for(struct peer_session *session,
     memcpy(in->id, args->id, sizeof in->id);
     memcpy(in->uuid, args->uuid, sizeof in->uuid);
     journal_id_to_text(in->id, in->hex);
-    in->running = args->cookie.running != 0;
+    in->running = args->cookie.flags & BS_COOKIE_RUNNING;
     in->cookie = &args->cookie;
     in->references = 1; /* the session's */
     if (entry_insert(in, err) < 0) {

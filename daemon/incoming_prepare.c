@@ -48,6 +48,8 @@ static const char *format_name(unsigned format)
 /* The cookie is a peer's data: each field is looked at before anything is done with it. */
 static int check_cookie(const struct bs_cookie_source *cookie, struct error *err)
 {
+    if (cookie->flags & ~(unsigned)(BS_COOKIE_RUNNING | BS_COOKIE_PERSISTENT))
+        return error_set(err, EINVAL, "the guest is to be treated in a way not known here");
     for (u_int i = 0; i < cookie->disks.disks_len; i++) {
         const struct bs_cookie_disk *disk = &cookie->disks.disks_val[i];
 

@@ -68,8 +68,13 @@ static int copy_args(const struct bs_migrate_args *from, struct bs_migrate_args 
     to->name = strdup(from->name);
     to->destination = strdup(from->destination);
     to->dname = strdup(from->dname);
+    to->listen_address = strdup(from->listen_address);
+    to->bandwidth = from->bandwidth;
+    to->downtime_ms = from->downtime_ms;
+    to->timeout_s = from->timeout_s;
+    to->stall_timeout_ms = from->stall_timeout_ms;
     to->disks.disks_val = calloc(from->disks.disks_len + 1, sizeof *to->disks.disks_val);
-    if (!to->name || !to->destination || !to->dname || !to->disks.disks_val)
+    if (!to->name || !to->destination || !to->dname || !to->listen_address || !to->disks.disks_val)
         return -ENOMEM;
     for (u_int i = 0; i < from->disks.disks_len; i++) {
         to->disks.disks_val[i] = strdup(from->disks.disks_val[i]);

@@ -84,7 +84,9 @@ int migrate_journal_read(struct migrate_job *job, const char *hex, struct error 
         job->args.name = strdup(name);
         job->args.destination = strdup(destination);
         job->args.dname = strdup("");
-        if (!job->args.name || !job->args.destination || !job->args.dname)
+        job->args.listen_address = strdup("");
+        if (!job->args.name || !job->args.destination || !job->args.dname ||
+            !job->args.listen_address)
             r = error_set(err, ENOMEM, "no memory for a migration");
     }
     json_decref(json);

@@ -188,9 +188,9 @@ static int call_prepare(struct migrate_job *job, struct bs_migrate_prepare_ret *
                         struct error *err)
 {
     CLEANUP_FREE char *definition = NULL;
-    struct bs_migrate_prepare_args args = {.name =
-                                               *job->args.dname ? job->args.dname : job->args.name,
-                                           .cookie.running = job->was_running};
+    struct bs_migrate_prepare_args args = {
+        .name = *job->args.dname ? job->args.dname : job->args.name,
+        .cookie.flags = job->was_running ? BS_COOKIE_RUNNING : 0};
     int r = write_definition(job, &definition, err);
 
     if (r < 0)

@@ -28,6 +28,9 @@ static const struct rpc_procedure procedures[] = {
     {BS_PROC_HOST_INFO, "HOST_INFO", RPC_CALLER_LOCAL, NULL, 0, NULL, 0, on_call},
     TYPE(BS_PROC_BISTREAM_OPEN, bs_bistream_open_args),
     TYPE(BS_PROC_MIGRATE_PREPARE, bs_migrate_prepare_args),
+    TYPE(BS_PROC_MIGRATE_PREPARE_TUNNEL, bs_migrate_prepare_tunnel_args),
+    TYPE(BS_PROC_MIGRATE_PREPARE_DIRECT, bs_migrate_prepare_direct_args),
+    TYPE(BS_PROC_VOLUME_DIGEST, bs_volume_digest_args),
     TYPE(BS_PROC_MIGRATE_FINISH, bs_migrate_finish_args),
     TYPE(BS_PROC_MIGRATE_SETTLE, bs_migrate_settle_args),
     TYPE(BS_PROC_DOMAIN_START, bs_domain_start_args),
@@ -36,6 +39,8 @@ static const struct rpc_procedure procedures[] = {
     TYPE(BS_PROC_DOMAIN_INFO, bs_domain_name_args),
     TYPE(BS_PROC_MIGRATE, bs_migrate_args),
     TYPE(BS_PROC_MIGRATE_ABORT, bs_migrate_abort_args),
+    TYPE(BS_PROC_JOB_INFO, bs_job_info_args),
+    TYPE(BS_PROC_JOB_SET, bs_job_set_args),
     TYPE(BS_PROC_JOB_ABORT, bs_job_name_args),
     TYPE(BS_PROC_JOB_RESOLVE, bs_job_resolve_args),
     TYPE(BS_PROC_PROBE, bs_probe_args),
@@ -55,6 +60,9 @@ static const struct rpc_procedure procedures[] = {
     TYPE(1011, bs_forward_list_ret),
     TYPE(1012, bs_forward_ended),
     TYPE(1013, bs_job_list_ret),
+    TYPE(1014, bs_job_info_ret),
+    TYPE(1015, bs_migrate_prepare_direct_ret),
+    TYPE(1016, bs_volume_digest_ret),
 };
 
 static const struct rpc_program program = {procedures, sizeof procedures / sizeof procedures[0]};

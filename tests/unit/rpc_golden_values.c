@@ -44,6 +44,14 @@
             0x4d, 0x4e, 0x4f                                                                      \
     }
 
+#define PREPARE                                             \
+    {                                                       \
+        ID, UUID, TEXT("web"), TEXT("{\"name\": \"web\"}"), \
+        {                                                   \
+            {2, cookie_disks}, BS_COOKIE_RUNNING            \
+        }                                                   \
+    }
+
 static struct bs_cookie_disk cookie_disks[] = {
     {
         .target = TEXT("vda"),
@@ -87,6 +95,25 @@ static struct bs_forward forwards[] = {{
     .sent = 63,
     .received = 64,
 }};
+static struct bs_job_info job_infos[] = {{
+    .id = ID,
+    .name = TEXT("web"),
+    .destination = TEXT("bistream://hostb"),
+    .phase = TEXT("memory"),
+    .mode = TEXT("tunnel"),
+    .fallback = TEXT("hostb does not offer BiStream"),
+    .outcome = BS_OUTCOME_FAILED,
+    .error = TEXT("aborted"),
+    .started = 101,
+    .elapsed_ms = 102,
+    .downtime_ms = 103,
+    .parts = {2, progress},
+    .dirty_rate = 104,
+    .bandwidth = 105,
+    .round_trip_us = 106,
+    .link_losses = 107,
+    .stall_ms = 108,
+}};
 static bs_error_text sentence = TEXT("no such domain: web"), format = TEXT("%s");
 
 const struct golden golden_messages[] = {
@@ -99,6 +126,16 @@ const struct golden golden_messages[] = {
     CALL(MIGRATE_PREPARE, bs_migrate_prepare_args, ID, UUID, TEXT("web"),
          TEXT("{\"name\": \"web\"}"), {{2, cookie_disks}, 1}),
     REPLY(MIGRATE_PREPARE, bs_migrate_prepare_ret, {TEXT("migration"), {2, endpoints}}),
+    CALL(MIGRATE_PREPARE_TUNNEL, bs_migrate_prepare_tunnel_args, PREPARE),
+    BARE_REPLY(MIGRATE_PREPARE_TUNNEL),
+    CALL(MIGRATE_PREPARE_DIRECT, bs_migrate_prepare_direct_args, PREPARE, BS_DIRECT_TLS,
+         TEXT("192.0.2.7"), TEXT("CN=hosta")),
+    REPLY(MIGRATE_PREPARE_DIRECT, bs_migrate_prepare_direct_ret, 49152, 49153),
+    CALL(MIGRATE_PREPARE_OFFLINE, bs_migrate_prepare_args, ID, UUID, TEXT("web"),
+         TEXT("{\"name\": \"web\"}"), {{2, cookie_disks}, BS_COOKIE_PERSISTENT}),
+    REPLY(MIGRATE_PREPARE_OFFLINE, bs_migrate_prepare_ret, {TEXT(""), {2, endpoints}}),
+    CALL(VOLUME_DIGEST, bs_volume_digest_args, ID, TEXT("vda"), 0x5152535455565758, 65536),
+    REPLY(VOLUME_DIGEST, bs_volume_digest_ret, SECRET),
     CALL(MIGRATE_FINISH, bs_migrate_finish_args, ID),
     REPLY(MIGRATE_FINISH, bs_migrate_finish_ret, BS_OWNER_LOST, TEXT("QEMU died"), 5678),
     CALL(MIGRATE_STATUS, bs_migrate_finish_args, ID),
@@ -123,12 +160,16 @@ const struct golden golden_messages[] = {
 
     CALL(MIGRATE, bs_migrate_args, TEXT("web"), TEXT("bistream://b.example.org:16520"),
          BS_MIGRATE_LIVE | BS_MIGRATE_COPY_STORAGE_ALL | BS_MIGRATE_COPY_STORAGE_INC, {2, targets},
-         TEXT("web2")),
+         TEXT("web2"), 0x4142434445464748, 91, 92, 93, TEXT("192.0.2.7")),
     REPLY(MIGRATE, bs_migrate_ret, ID),
     CALL(MIGRATE_ABORT, bs_migrate_abort_args, ID),
     BARE_REPLY(MIGRATE_ABORT),
     BARE_CALL(JOB_LIST),
     REPLY(JOB_LIST, bs_job_list_ret, {2, jobs}),
+    CALL(JOB_INFO, bs_job_info_args, TEXT("web"), 1),
+    REPLY(JOB_INFO, bs_job_info_ret, {1, job_infos}),
+    CALL(JOB_SET, bs_job_set_args, TEXT("web"), 111),
+    BARE_REPLY(JOB_SET),
     CALL(JOB_ABORT, bs_job_name_args, TEXT("web")),
     BARE_REPLY(JOB_ABORT),
     CALL(JOB_RESOLVE, bs_job_resolve_args, TEXT("web"), BS_RESOLVE_KEEP),

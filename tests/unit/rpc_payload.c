@@ -31,7 +31,7 @@ static struct bs_migrate_prepare_args prepare_args(struct bs_cookie_disk disks[2
         .name = (char *)(uintptr_t) "guest",
         .definition = (char *)(uintptr_t) "{\"name\": \"guest\"}",
         .cookie.disks = {.disks_len = 2, .disks_val = disks},
-        .cookie.running = 1,
+        .cookie.flags = BS_COOKIE_RUNNING,
     };
 
     disks[0] = (struct bs_cookie_disk){.target = (char *)(uintptr_t) "vda",
