@@ -167,6 +167,12 @@ struct image_use {
  * and read as qcow2 it could name any file of this host as its backing file. */
 int domains_check_image(struct domains *domains, const char *path, const struct image_use *use,
                         struct error *err);
+/* Refuses, with ERR saying what to do, when somebody needs the image at PATH: a domain here, running or
+ * not, of which it is a disk or a backing file of one, or a program that has it open.  Of SELF, a guest
+ * that comes back, or NULL, it may be an old image.  What can't be found out is refused too.  Runs
+ * qemu-img for every layer of every image. */
+int domains_check_unused(struct domains *domains, const char *path, const struct domain *self,
+                         struct error *err);
 
 /* Starts QEMU with -incoming defer -S and returns once its QMP answers.  Its images must be where
  * definition_disk_path() says.  Not for an attached one.  After a failure no QEMU is left;

@@ -6,7 +6,8 @@
  * when the start fails later.
  *
  * And whose an image is: a peer's guest may not be given what belongs to another one here, whatever
- * its definition says.  Files are compared by device and inode, so links don't hide anything.
+ * its definition says, and no image is taken from under a guest, or from under an image that builds
+ * upon it.  Files are compared by device and inode, so links don't hide anything.
  */
 #include "config.h"
 
@@ -16,6 +17,7 @@
 #include "qemu/image.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,4 +224,102 @@ int domains_check_image(struct domains *domains, const char *path, const struct 
             r = refuse_image(&claims[i], path, use, err);
     claims_free(claims, count);
     return r;
+}
+
+/* ---- what builds upon an image ---------------------------------------------------------------- */
+
+enum { LAYERS_MAX = 256 }; /* of an image; more would be a circle */
+
+/* The file that an image names as its backing file; NULL: none, or no file of this host. */
+static const char *backing_file(const struct image_info *info)
+{
+    const char *path = info->backing_path;
+
+    if (path && strncmp(path, "file:", strlen("file:")) == 0)
+        path += strlen("file:");
+    return path && (path[0] == '/' || strncmp(path, "json:", strlen("json:")) == 0) ? path : NULL;
+}
+
+/* Puts the layer below LAYER in its place; NULL: there is none.  Returns 0, or a negative errno with
+ * ERR when that can't be found out. */
+static int descend(char **layer, char format[16], struct error *err)
+{
+    struct image_info info;
+    const char *below;
+    int r;
+
+    if (strcmp(format, "raw") == 0 || (access(*layer, F_OK) < 0 && errno == ENOENT)) {
+        free(take_ptr(*layer));
+        return 0;
+    }
+    r = image_info_read(*layer, *format ? format : NULL, &info, err);
+    if (r < 0)
+        return r;
+    below = backing_file(&info);
+    free(*layer);
+    *layer = below ? strdup(below) : NULL;
+    snprintf(format, 16, "%s", info.backing_format ? info.backing_format : "");
+    if (below && !*layer)
+        r = error_set(err, ENOMEM, "no memory for the path of a backing file");
+    image_info_release(&info);
+    return r;
+}
+
+/* Refuses when the image of CLAIM is PATH (unless it is the guest's own), or builds upon it. */
+static int check_claim_unused(const struct claim *claim, const char *path, struct error *err)
+{
+    CLEANUP_FREE char *layer = claim->path[0] == '/' ? strdup(claim->path) : NULL;
+    char format[16];
+    int r = 0;
+
+    snprintf(format, sizeof format, "%s", claim->format);
+    for (unsigned depth = 0; r == 0 && layer; depth++) {
+        if ((depth > 0 || !claim->own) && is_same_file(path, layer))
+            return error_set(err, EEXIST,
+                             "%s is %s%s of the domain %s here; undefine that, or make its disk "
+                             "independent of this image (qemu-img rebase), first",
+                             path, depth > 0 ? "a backing file of " : "",
+                             depth > 0 ? claim->path : "a disk", claim->domain);
+        r = depth < LAYERS_MAX
+                ? descend(&layer, format, err)
+                : error_set(err, ELOOP, "%s has too many backing files", claim->path);
+    }
+    return r < 0 ? error_prefix(err, "can't find out whether the domain %s needs %s", claim->domain,
+                                path)
+                 : 0;
+}
+
+/* A QEMU that is no domain here can have it open as well; it holds locks on all of its images. */
+static int check_unlocked(const char *path, struct error *err)
+{
+    CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    if (fd < 0 && errno == ENOENT)
+        return 0;
+    if (fd < 0 || fcntl(fd, F_OFD_GETLK, &lock) < 0)
+        return error_set_errno(err, errno, "can't find out whether %s is in use", path);
+    if (lock.l_type == F_UNLCK)
+        return 0;
+    return error_set(err, EBUSY,
+                     "%s is in use by a program that is no domain here (fuser names it)", path);
+}
+
+int domains_check_unused(struct domains *domains, const char *path, const struct domain *self,
+                         struct error *err)
+{
+    struct claim *claims;
+    size_t count;
+    bool collected;
+    int r = 0;
+
+    domains_lock(domains);
+    collected = collect(domains, self, &claims, &count);
+    domains_unlock(domains);
+    if (!collected)
+        r = error_set(err, ENOMEM, "no memory to find out who needs %s", path);
+    for (size_t i = 0; r == 0 && i < count; i++)
+        r = check_claim_unused(&claims[i], path, err);
+    claims_free(claims, count);
+    return r < 0 ? r : check_unlocked(path, err);
 }

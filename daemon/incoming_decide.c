@@ -295,14 +295,27 @@ void incoming_say_mine(struct incoming *in, struct bs_migrate_finish_ret *ret)
     domain_unref(domain);
 }
 
+/* The old image goes, unless somebody has come to need it since Prepare looked. */
+static void delete_old_image(const struct incoming *in, const struct volume *volume)
+{
+    struct error err = ERROR_INIT;
+
+    if (!volume->aside)
+        return;
+    if (domains_check_unused(in->daemon->domains, volume->aside, NULL, &err) < 0)
+        log_warning("migration %s in: the guest's old image %s stays, delete it when nothing needs "
+                    "it: %s",
+                    in->hex, volume->aside, err.text);
+    else if (volume_settle(volume, &err) < 0)
+        log_warning("migration %s in: %s", in->hex, err.text);
+}
+
 int incoming_settled(struct incoming *in, bool old_images, struct error *err)
 {
     for (size_t i = 0; i < in->volume_count; i++) {
-        struct error deleting = ERROR_INIT;
-
-        if (old_images && volume_settle(&in->volumes[i], &deleting) < 0)
-            log_warning("migration %s in: %s", in->hex, deleting.text);
-        else if (!old_images)
+        if (old_images)
+            delete_old_image(in, &in->volumes[i]);
+        else
             log_warning("migration %s in: %s stays: it may be the newest copy", in->hex,
                         in->volumes[i].path);
     }

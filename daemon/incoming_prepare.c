@@ -171,6 +171,7 @@ static int plan_volume(struct incoming *in, const struct bs_cookie_disk *disk,
     CLEANUP_FREE char *backing = NULL;
     const struct image_use use = {.self = in->domain, .writable = true};
     const char *format = format_name(disk->format);
+    struct volume *volume;
     int r;
 
     if (!path)
@@ -187,11 +188,14 @@ static int plan_volume(struct incoming *in, const struct bs_cookie_disk *disk,
         if (r < 0)
             return r;
     }
-    r = volume_plan(path, in->hex, domain_left_image(in->domain, path),
-                    &in->volumes[in->volume_count], err);
-    if (r == 0)
-        in->volume_count++;
-    return r;
+    volume = &in->volumes[in->volume_count];
+    r = volume_plan(path, in->hex, domain_left_image(in->domain, path), volume, err);
+    if (r < 0)
+        return r;
+    in->volume_count++;
+    if (volume->aside && domains_check_unused(in->daemon->domains, path, in->domain, err) < 0)
+        return error_prefix(err, "disk %s: the guest's old image can't be replaced", disk->target);
+    return 0;
 }
 
 static int make_volume(struct incoming *in, const struct bs_cookie_disk *disk,
