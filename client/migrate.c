@@ -14,30 +14,18 @@
 
 #include "client/command.h"
 #include "client/connection.h"
+#include "client/migrate_options.h"
 #include "client/migrate_view.h"
 #include "client/output.h"
-#include "io/net.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    OPTION_LIVE = COMMAND_OPTION_OWN,
-    OPTION_COPY_ALL,
-    OPTION_COPY_INC,
-    OPTION_DISKS,
-    OPTION_DNAME,
-    OPTION_VERBOSE,
-    OPTION_UNSUPPORTED, /* and all above */
-};
-
 struct migration {
     struct client *client;
-    struct bs_migrate_args args;
-    bs_target disks[BS_DISKS_MAX];
-    bool verbose;
+    struct migrate_options options;
 
     struct connection *connection;
     bs_id id;
@@ -128,7 +116,7 @@ static enum command_exit lost(struct migration *migration, const struct error *e
     snprintf(text, sizeof text,
              "%s. See 'bistream info %s' here and at the destination; don't start the guest before "
              "you know that it runs nowhere",
-             err->text, migration->args.name);
+             err->text, migration->options.args.name);
     migrate_view_result(&migration->view, &result);
     return COMMAND_UNRESOLVED;
 }
@@ -242,8 +230,8 @@ static enum command_exit migrate(struct migration *migration)
     struct bs_migrate_ret ret = {{0}};
     struct error err = ERROR_INIT;
 
-    migrate_view_init(&migration->view, migration->client->json, migration->verbose,
-                      migration->args.name, migration->args.destination);
+    migrate_view_init(&migration->view, migration->client->json, migration->options.verbose,
+                      migration->options.args.name, migration->options.args.destination);
     migration->connection = connection = connection_open(migration->client->uri, &err);
     if (!connection) {
         migrate_view_refused(&migration->view, &err);
@@ -251,7 +239,7 @@ static enum command_exit migrate(struct migration *migration)
     }
     catch_signals(migration);
     if (connection_call(connection, BS_PROC_MIGRATE, (xdrproc_t)xdr_bs_migrate_args,
-                        &migration->args, (xdrproc_t)xdr_bs_migrate_ret, &ret, &err) < 0) {
+                        &migration->options.args, (xdrproc_t)xdr_bs_migrate_ret, &ret, &err) < 0) {
         if (connection_is_broken(connection))
             return lost(migration, &err);
         migrate_view_refused(&migration->view, &err);
@@ -264,132 +252,13 @@ static enum command_exit migrate(struct migration *migration)
 
 /* ---- the command line ----------------------------------------------------------------------- */
 
-static const struct option options[] = {
-    {"live", no_argument, NULL, OPTION_LIVE},
-    {"copy-storage-all", no_argument, NULL, OPTION_COPY_ALL},
-    {"copy-storage-inc", no_argument, NULL, OPTION_COPY_INC},
-    {"migrate-disks", required_argument, NULL, OPTION_DISKS},
-    {"dname", required_argument, NULL, OPTION_DNAME},
-    {"verbose", no_argument, NULL, OPTION_VERBOSE},
-    /* Known by name, so that the answer is not "unrecognized". */
-    {"bandwidth", required_argument, NULL, OPTION_UNSUPPORTED},
-    {"downtime", required_argument, NULL, OPTION_UNSUPPORTED + 1},
-    {"timeout", required_argument, NULL, OPTION_UNSUPPORTED + 2},
-    {"auto-converge", no_argument, NULL, OPTION_UNSUPPORTED + 3},
-    {"copy-storage-synchronous-writes", no_argument, NULL, OPTION_UNSUPPORTED + 4},
-    {"persistent", no_argument, NULL, OPTION_UNSUPPORTED + 5},
-    {"undefinesource", no_argument, NULL, OPTION_UNSUPPORTED + 6},
-    {"direct", no_argument, NULL, OPTION_UNSUPPORTED + 7},
-    {"no-fallback", no_argument, NULL, OPTION_UNSUPPORTED + 8},
-    COMMAND_COMMON_OPTIONS,
-};
-
-static enum command_exit refuse_option(const struct command *command, int option)
-{
-    const struct option *found = options;
-
-    while (found->val != option)
-        found++;
-    return command_usage(command, "--%s is not supported by this version", found->name);
-}
-
-/* Splits "vda,vdb", in place. */
-static int parse_disks(struct migration *migration, char *text, struct error *err)
-{
-    u_int count = 0;
-    char *target;
-
-    while ((target = strsep(&text, ","))) {
-        if (!*target || strlen(target) > BS_TARGET_MAX)
-            return error_set(err, EINVAL, "--migrate-disks wants targets such as vda,vdb, not '%s'",
-                             target);
-        if (count == BS_DISKS_MAX)
-            return error_set(err, EINVAL, "--migrate-disks takes %d disks at the most",
-                             BS_DISKS_MAX);
-        for (u_int i = 0; i < count; i++) {
-            if (strcmp(migration->disks[i], target) == 0)
-                return error_set(err, EINVAL, "--migrate-disks names %s twice", target);
-        }
-        migration->disks[count++] = target;
-    }
-    migration->args.disks.disks_len = count;
-    migration->args.disks.disks_val = migration->disks;
-    return 0;
-}
-
-/* Returns false when client->exit_code says how to end. */
-static bool parse_options(struct migration *migration, const struct command *command, int argc,
-                          char **argv)
-{
-    struct client *client = migration->client;
-    struct error err = ERROR_INIT;
-
-    for (;;) {
-        int option = command_option(client, command, argc, argv, options);
-
-        switch (option) {
-        case OPTION_LIVE:
-            migration->args.flags |= BS_MIGRATE_LIVE;
-            break;
-        case OPTION_COPY_ALL:
-            migration->args.flags |= BS_MIGRATE_COPY_STORAGE_ALL;
-            break;
-        case OPTION_COPY_INC:
-            migration->args.flags |= BS_MIGRATE_COPY_STORAGE_INC;
-            break;
-        case OPTION_DISKS:
-            if (parse_disks(migration, optarg, &err) < 0) {
-                client->exit_code = command_usage(command, "%s", err.text);
-                return false;
-            }
-            break;
-        case OPTION_DNAME:
-            migration->args.dname = optarg;
-            break;
-        case OPTION_VERBOSE:
-            migration->verbose = true;
-            break;
-        case COMMAND_OPTION_END:
-            return true;
-        case COMMAND_OPTION_EXIT:
-            return false;
-        default:
-            client->exit_code = refuse_option(command, option);
-            return false;
-        }
-    }
-}
-
-/* What options say together.  Returns 0, or -EINVAL with ERR. */
-static int check_options(const struct migration *migration, struct error *err)
-{
-    const u_quad_t both = BS_MIGRATE_COPY_STORAGE_ALL | BS_MIGRATE_COPY_STORAGE_INC;
-    struct net_address address;
-
-    if ((migration->args.flags & both) == both)
-        return error_set(err, EINVAL,
-                         "--copy-storage-all and --copy-storage-inc can't be had together");
-    if (migration->args.disks.disks_len > 0 && !(migration->args.flags & both))
-        return error_set(err, EINVAL,
-                         "--migrate-disks wants --copy-storage-all or --copy-storage-inc");
-    return net_parse_uri(migration->args.destination, &address, err);
-}
-
 static enum command_exit run(struct client *client, const struct command *command, int argc,
                              char **argv)
 {
-    char nothing[] = "";
-    struct migration migration = {.client = client,
-                                  .args = {.dname = nothing, .listen_address = nothing}};
-    struct error err = ERROR_INIT;
+    struct migration migration = {.client = client};
 
-    if (!parse_options(&migration, command, argc, argv) ||
-        !command_check_count(client, command, argc, argv, 2, 2))
+    if (!migrate_options_parse(&migration.options, client, command, argc, argv))
         return client->exit_code;
-    migration.args.name = argv[optind];
-    migration.args.destination = argv[optind + 1];
-    if (check_options(&migration, &err) < 0)
-        return command_usage(command, "%s", err.text);
     return migrate(&migration);
 }
 
@@ -397,33 +266,6 @@ const struct command command_migrate = {
     .name = "migrate",
     .synopsis = "NAME DEST [OPTION...]",
     .summary = "move a guest to another host",
-    .help =
-        "Moves the domain NAME to the host DEST, bistream://HOST[:PORT] (port 16520 where none is\n"
-        "given), with its disks if asked to, through one TLS connection.\n"
-        "\n"
-        "      --live                 while the guest runs\n"
-        "      --copy-storage-all     copy the disks: none of them is shared\n"
-        "      --copy-storage-inc     copy only what each disk holds over its backing file, which\n"
-        "                             the destination has\n"
-        "      --migrate-disks=LIST   copy only these, e.g. vda,vdb; the others are shared\n"
-        "      --dname=NAME           give the guest another name at the destination\n"
-        "      --verbose              tell of each phase as well\n"
-        "\n"
-        "Ctrl-C asks the daemon to abort, and waits until the guest is safe.\n"
-        "Exit codes: 0 the guest runs at DEST; 1 failed, and the guest stays here; 2 wrong\n"
-        "usage; 3 unresolved: it has to be found out where the guest is.\n"
-        "\n"
-        "With --json, an object a line:\n"
-        "  {\"type\":\"started\", \"id\", \"name\", \"destination\"}\n"
-        "  {\"type\":\"progress\", \"phase\", \"memory\":{\"total\", \"transferred\", "
-        "\"remaining\",\n"
-        "   \"rate\"} or null, \"disks\":[{\"target\", \"total\", ...}]}, in bytes and bytes per "
-        "second\n"
-        "  {\"type\":\"notice\", \"text\"}\n"
-        "  {\"type\":\"result\", \"status\":\"completed\"|\"failed\"|\"unresolved\", \"mode\", "
-        "\"total_ms\",\n"
-        "   \"downtime_ms\", \"ram_bytes\", \"disks\":[{\"target\", \"bytes\"}], \"error\" (null "
-        "when\n"
-        "   completed)}, always the last\n",
+    .help = migrate_help,
     .run = run,
 };

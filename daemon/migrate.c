@@ -257,6 +257,9 @@ static int check_args(const struct bs_migrate_args *args, struct error *err)
 
     if (args->flags & ~known)
         return error_set(err, ENOTSUP, "a flag of migrate is not known to this bistreamd");
+    if (args->bandwidth || args->downtime_ms || args->timeout_s || args->stall_timeout_ms ||
+        *args->listen_address)
+        return error_set(err, ENOTSUP, "an option of migrate is not known to this bistreamd");
     if ((args->flags & both) == both)
         return error_set(err, EINVAL,
                          "--copy-storage-all and --copy-storage-inc exclude each other");

@@ -238,7 +238,9 @@ static int handle_migrate(void *opaque, const void *in, void *out, struct error 
             args->destination, (unsigned long long)args->flags);
     for (u_int i = 0; i < args->disks.disks_len; i++)
         fprintf(calls, "%s%s", i ? "," : "", args->disks.disks_val[i]);
-    fprintf(calls, " dname='%s'\n", args->dname);
+    fprintf(calls, " dname='%s' bandwidth=%llu downtime=%u timeout=%u stall=%u listen='%s'\n",
+            args->dname, (unsigned long long)args->bandwidth, args->downtime_ms, args->timeout_s,
+            args->stall_timeout_ms, args->listen_address);
     if (strcmp(args->name, "missing") == 0)
         return no_domain(args->name, err);
     if (strcmp(args->name, "dies-early") == 0)

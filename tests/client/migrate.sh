@@ -18,6 +18,38 @@ run 0 migrate --copy-storage-inc web $to:1234
 called "migrate name='web' destination='$to:1234' flags=4 disks= dname=''"
 called "keepalive 2"
 
+# asks FLAGS REST OPTION...: the daemon gets these flags, and this behind the name
+asks()
+{
+    flags=$1 rest=$2
+    shift 2
+    : >"$socket.calls"
+    run 0 migrate web $to "$@"
+    called "flags=$flags disks= dname='' $rest"
+}
+nothing="bandwidth=0 downtime=0 timeout=0 stall=0 listen=''"
+asks 0 "$nothing"
+asks 10 "$nothing" --copy-storage-all --copy-storage-synchronous-writes
+asks 16 "$nothing" --auto-converge
+asks 64 "$nothing" --persistent
+asks 128 "$nothing" --undefinesource
+asks 256 "$nothing" --suspend
+asks 576 "$nothing" --offline # and persistent
+asks 1024 "$nothing" --direct
+asks 3072 "bandwidth=0 downtime=0 timeout=0 stall=0 listen='192.0.2.7'" --direct --no-tls \
+    --listen-address 192.0.2.7
+asks 4096 "$nothing" --no-fallback
+asks 0 "bandwidth=0 downtime=30 timeout=5 stall=2000 listen=''" --downtime 30 --timeout 5 \
+    --stall-timeout 2
+asks 0 "bandwidth=0 downtime=0 timeout=5 stall=0 listen=''" --timeout 5 --timeout-suspend
+asks 32 "bandwidth=0 downtime=0 timeout=5 stall=0 listen=''" --timeout-abort --timeout 5
+asks 0 "bandwidth=512000 " --bandwidth 500K
+asks 0 "bandwidth=104857600 " --bandwidth 100M
+asks 0 "bandwidth=2147483648 " --bandwidth 2G
+asks 0 "bandwidth=1099511627776 " --bandwidth 1T
+asks 0 "bandwidth=104857600 " --bandwidth 100 # as virsh has it
+asks 0 "bandwidth=0 " --bandwidth 0
+
 # ---- in a pipe: plain lines
 
 run 0 migrate web $to --verbose
@@ -138,22 +170,49 @@ on_terminal 80 24 many
 grep -Eq '^disks  \[=+>? *\]  50%' "$dir/lines" || fail "no sum of the disks"
 ! grep -q '^vd63' "$dir/lines" || fail "64 bars on 24 lines"
 
-# ---- wrong usage, and what this version doesn't do
+# ---- wrong usage
 
-for option in --bandwidth=1G --downtime=30 --timeout=3 --auto-converge \
-    --copy-storage-synchronous-writes --persistent --undefinesource --direct --no-fallback; do
-    run 2 migrate web $to $option
-    said err "bistream: ${option%%=*} is not supported by this version"
-done
+# wrong SENTENCE OPTION...
+wrong()
+{
+    sentence=$1
+    shift
+    run 2 migrate web $to "$@"
+    said err "bistream: $sentence"
+}
+: >"$socket.calls"
 run 2 migrate web
 said err "migrate wants NAME DEST [OPTION...]"
 run 2 migrate web b.example
 said err "'b.example' is no destination: write bistream://HOST[:PORT]"
-run 2 migrate web $to --copy-storage-all --copy-storage-inc
-said err "--copy-storage-all and --copy-storage-inc can't be had together"
-run 2 migrate web $to --migrate-disks vda
-said err "--migrate-disks wants --copy-storage-all or --copy-storage-inc"
-run 2 migrate web $to --copy-storage-all --migrate-disks vda,,vdb
-said err "--migrate-disks wants targets such as vda,vdb, not ''"
-run 2 migrate web $to --copy-storage-all --migrate-disks vda,vda
-said err "--migrate-disks names vda twice"
+wrong "--copy-storage-all and --copy-storage-inc can't be had together: they are two ways" \
+    --copy-storage-all --copy-storage-inc
+wrong "--migrate-disks wants --copy-storage-all or --copy-storage-inc" --migrate-disks vda
+wrong "--migrate-disks wants targets such as vda,vdb, not ''" --copy-storage-all \
+    --migrate-disks vda,,vdb
+wrong "--migrate-disks names vda twice" --copy-storage-all --migrate-disks vda,vda
+wrong "--copy-storage-synchronous-writes wants --copy-storage-all or --copy-storage-inc" \
+    --copy-storage-synchronous-writes
+wrong "--timeout-abort wants --timeout" --timeout-abort
+wrong "--timeout-suspend wants --timeout" --timeout-suspend
+wrong "--timeout-suspend and --timeout-abort can't be had together" --timeout 5 \
+    --timeout-suspend --timeout-abort
+wrong "--no-tls wants --direct" --no-tls
+wrong "--listen-address wants --direct" --listen-address 192.0.2.7
+wrong "--listen-address wants an address of the host DEST, not ''" --direct --listen-address ''
+for option in live suspend auto-converge direct; do
+    wrong "--offline and --$option can't be had together: " --offline --$option
+done
+wrong "--offline and --copy-storage-synchronous-writes can't be had together: " --offline \
+    --copy-storage-all --copy-storage-synchronous-writes
+for option in downtime timeout stall-timeout; do
+    wrong "--offline and --$option can't be had together: " --offline --$option 5
+done
+for rate in "" K 5k 5KB 5M5 -5 +5 " 5" 5.5M 99999999999999999999 18446744073709551615G; do
+    wrong "--bandwidth wants a rate such as 500K, 100M or 2G (bytes per second), not '$rate'" \
+        --bandwidth "$rate"
+done
+wrong "--downtime wants milliseconds, 1 to 2000000, not '2000001'" --downtime 2000001
+wrong "--timeout wants seconds, 1 to 2592000, not '0'" --timeout 0
+wrong "--stall-timeout wants seconds, 1 to 3600, not '1.5'" --stall-timeout 1.5
+[ ! -s "$socket.calls" ] || fail "wrong usage reached the daemon"
