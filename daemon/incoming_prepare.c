@@ -352,7 +352,7 @@ static int export_disks(struct incoming *in, struct qmp *qmp, struct error *err)
     int r = domain_disks(in->domain, &disks, &count, err);
 
     if (r == 0)
-        r = block_exports_start(qmp, in->nbd_socket, &wait, err);
+        r = block_exports_start(qmp, QEMU_ADDRESS_UNIX(in->nbd_socket), NULL, NULL, &wait, err);
     for (u_int i = 0; r == 0 && i < in->cookie->disks.disks_len; i++) {
         const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
         const struct domain_disk *here = NULL;
@@ -380,13 +380,13 @@ static int await_stream(struct incoming *in, struct error *err)
     int r = qmp ? qemu_caps_query(qmp, &caps, &wait, err) : -err->code;
 
     if (r == 0)
-        r = qemu_caps_require(&caps, err);
+        r = qemu_caps_require(&caps, true, true, err);
     if (r == 0)
-        r = migration_prepare(qmp, false, &wait, err);
+        r = migration_prepare(qmp, &(struct migration_setup){.source = false}, &wait, err);
     if (r == 0)
         r = export_disks(in, qmp, err);
     if (r == 0)
-        r = migration_incoming(qmp, in->migration_socket, &wait, err);
+        r = migration_incoming(qmp, QEMU_ADDRESS_UNIX(in->migration_socket), &wait, err);
     return r;
 }
 

@@ -102,7 +102,7 @@ static int begin(struct migrate_job *job, struct error *err)
     if (r == 0)
         r = qemu_caps_query(job->qmp, &caps, &wait, err);
     if (r == 0)
-        r = qemu_caps_require(&caps, err);
+        r = qemu_caps_require(&caps, true, true, err);
     if (r == 0)
         r = block_check_no_jobs(job->qmp, &wait, err);
     if (r == 0)
@@ -244,7 +244,7 @@ static int offer_disk(struct migrate_job *job, const struct migrate_disk *disk,
     job->mirrors[number] = (struct block_mirror){.number = (unsigned)number,
                                                  .target = disk->disk->target,
                                                  .device = disk->disk->device,
-                                                 .socket_path = *path,
+                                                 .address.path = *path,
                                                  .export_name = disk->disk->target,
                                                  .top = disk->top};
     job->mirror_count++;
@@ -299,12 +299,13 @@ static int prepare(struct migrate_job *job, struct error *err)
 
 static int mirror_disks(struct migrate_job *job, struct error *err)
 {
+    const struct migration_setup setup = {.source = true, .return_path = true};
     struct qmp_wait bounded = wait_ms(job, QMP_TIMEOUT_MS);
     struct qmp_wait unbounded = wait_until(job, LOOP_NEVER);
     int r = migrate_enter(job, PHASE_MIRROR, err);
 
     if (r == 0)
-        r = migration_prepare(job->qmp, true, &bounded, err);
+        r = migration_prepare(job->qmp, &setup, &bounded, err);
     job->mirroring = job->mirror_count > 0;
     for (size_t i = 0; r == 0 && i < job->mirror_count; i++)
         r = block_mirror_start(job->qmp, &job->mirrors[i], &bounded, err);
@@ -322,7 +323,7 @@ static int send_memory(struct migrate_job *job, struct error *err)
     if (r < 0)
         return r;
     job->migrating = true;
-    r = migration_start(job->qmp, job->ram_socket, &bounded, err);
+    r = migration_start(job->qmp, QEMU_ADDRESS_UNIX(job->ram_socket), &bounded, err);
     if (r == 0)
         r = migration_wait(job->qmp, MIGRATION_PRE_SWITCHOVER, &job->memory, &unbounded, err);
     return r;

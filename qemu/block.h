@@ -10,6 +10,7 @@
 #ifndef QEMU_BLOCK_H
 #define QEMU_BLOCK_H
 
+#include "qemu/address.h"
 #include "qemu/qmp.h"
 
 #include <stddef.h>
@@ -46,17 +47,18 @@ int block_set_discard(struct qmp *qmp, const char *target, bool discard,
 
 /* --- exports (destination) --- */
 
-/* nbd-server-start on a UNIX socket, which must not exist yet. */
-int block_exports_start(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
-                        struct error *err);
+/* nbd-server-start; a UNIX socket must not exist yet.  TLS_CREDS and TLS_AUTHZ are ids of objects
+ * (qemu/tls.h), or NULL: without TLS, and whoever has a certificate of the CA. */
+int block_exports_start(struct qmp *qmp, const struct qemu_address *address, const char *tls_creds,
+                        const char *tls_authz, const struct qmp_wait *wait, struct error *err);
 /* A writable export of NODE, called NAME. */
 int block_export_add(struct qmp *qmp, const char *node, const char *name,
                      const struct qmp_wait *wait, struct error *err);
 /* nbd-server-stop, and waits until the last export has gone.  Fine when there is no server. */
 int block_exports_stop(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 
-/* Asks the NBD server itself (libnbd): -EINVAL, naming both sizes, when export NAME doesn't have
- * exactly SIZE bytes or can't be written to. */
+/* Asks the NBD server itself (libnbd), which must be one at a UNIX socket: -EINVAL, naming both
+ * sizes, when export NAME doesn't have exactly SIZE bytes or can't be written to. */
 int block_export_check(const char *socket_path, const char *name, uint64_t size,
                        unsigned timeout_ms, struct error *err);
 
@@ -75,7 +77,10 @@ struct block_mirror {
     unsigned number;    /* among the mirrors of this guest: names the job and the NBD node */
     const char *target; /* for sentences */
     const char *device; /* alias or node name, as block_drive.name */
-    const char *socket_path, *export_name;
+    struct qemu_address address; /* of the NBD server */
+    const char *tls_creds;       /* id of an object (qemu/tls.h); NULL: no TLS */
+    const char *tls_hostname;    /* name that its certificate must have; NULL: as dialled */
+    const char *export_name;
     bool top;            /* only the top layer (sync=top); else everything */
     bool write_blocking; /* the guest's writes wait for the copy (copy-mode=write-blocking) */
     uint64_t bandwidth;  /* bytes per second; 0: no limit */

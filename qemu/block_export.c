@@ -19,13 +19,16 @@
 #include <limits.h>
 #include <string.h>
 
-int block_exports_start(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
-                        struct error *err)
+int block_exports_start(struct qmp *qmp, const struct qemu_address *address, const char *tls_creds,
+                        const char *tls_authz, const struct qmp_wait *wait, struct error *err)
 {
-    return qmp_execute(
-        qmp, "nbd-server-start",
-        json_pack("{s:{s:s,s:{s:s}}}", "addr", "type", "unix", "data", "path", socket_path), wait,
-        NULL, err);
+    json_t *args = json_pack("{s:o}", "addr", qemu_address_json_legacy(address));
+
+    if (args && tls_creds)
+        json_object_set_new(args, "tls-creds", json_string(tls_creds));
+    if (args && tls_authz)
+        json_object_set_new(args, "tls-authz", json_string(tls_authz));
+    return qmp_execute(qmp, "nbd-server-start", args, wait, NULL, err);
 }
 
 int block_export_add(struct qmp *qmp, const char *node, const char *name,

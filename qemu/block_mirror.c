@@ -41,14 +41,17 @@ static int add_nbd_node(struct qmp *qmp, const struct block_mirror *mirror,
                         const struct qmp_wait *wait, struct error *err)
 {
     char node[NAME_MAX_SIZE];
+    json_t *args;
 
     node_name(mirror->number, node);
-    return qmp_execute(qmp, "blockdev-add",
-                       json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s}", "driver", "nbd", "node-name",
-                                 node, "server", "type", "unix", "path", mirror->socket_path,
-                                 "export", mirror->export_name, "detect-zeroes", "unmap", "discard",
-                                 "unmap"),
-                       wait, NULL, err);
+    args = json_pack("{s:s,s:s,s:o,s:s,s:s,s:s}", "driver", "nbd", "node-name", node, "server",
+                     qemu_address_json(&mirror->address), "export", mirror->export_name,
+                     "detect-zeroes", "unmap", "discard", "unmap");
+    if (args && mirror->tls_creds)
+        json_object_set_new(args, "tls-creds", json_string(mirror->tls_creds));
+    if (args && mirror->tls_hostname)
+        json_object_set_new(args, "tls-hostname", json_string(mirror->tls_hostname));
+    return qmp_execute(qmp, "blockdev-add", args, wait, NULL, err);
 }
 
 static json_t *mirror_arguments(const struct block_mirror *mirror)

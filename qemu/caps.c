@@ -74,6 +74,7 @@ static bool has_argument(const json_t *schema, const char *command, const char *
 
 static void read_schema(const json_t *schema, struct qemu_caps *caps)
 {
+    caps->nbd_server_start = find_entity(schema, "nbd-server-start");
     caps->block_export_add = find_entity(schema, "block-export-add");
     caps->blockdev_mirror = find_entity(schema, "blockdev-mirror");
     caps->blockdev_reopen = find_entity(schema, "blockdev-reopen");
@@ -103,18 +104,24 @@ int qemu_caps_query(struct qmp *qmp, struct qemu_caps *ret, const struct qmp_wai
     return 0;
 }
 
-int qemu_caps_require(const struct qemu_caps *caps, struct error *err)
+bool qemu_caps_nbd(const struct qemu_caps *caps)
+{
+    return caps->nbd_server_start && caps->block_export_add && caps->blockdev_mirror;
+}
+
+int qemu_caps_require(const struct qemu_caps *caps, bool return_path, bool nbd, struct error *err)
 {
     const struct {
         bool there;
         const char *what;
     } needed[] = {
         {caps->events, "the migration capability events"},
-        {caps->return_path, "the migration capability return-path"},
+        {caps->return_path || !return_path, "the migration capability return-path"},
         {caps->pause_before_switchover, "the migration capability pause-before-switchover"},
         {caps->late_block_activate, "the migration capability late-block-activate"},
-        {caps->block_export_add, "the command block-export-add"},
-        {caps->blockdev_mirror, "the command blockdev-mirror"},
+        {caps->nbd_server_start || !nbd, "the command nbd-server-start"},
+        {caps->block_export_add || !nbd, "the command block-export-add"},
+        {caps->blockdev_mirror || !nbd, "the command blockdev-mirror"},
     };
 
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {

@@ -16,7 +16,7 @@ struct qemu_caps {
     bool block, zero_blocks; /* QEMU's own disk migration, gone since 9.1 */
     bool validate_uuid, auto_converge, postcopy_ram, multifd, dirty_bitmaps;
     /* Commands and arguments. */
-    bool block_export_add, blockdev_mirror, blockdev_reopen, yank;
+    bool nbd_server_start, block_export_add, blockdev_mirror, blockdev_reopen, yank;
     bool mirror_copy_mode; /* blockdev-mirror copy-mode: synchronous writes */
 };
 
@@ -24,8 +24,11 @@ struct qemu_caps {
 int qemu_caps_query(struct qmp *qmp, struct qemu_caps *ret, const struct qmp_wait *wait,
                     struct error *err);
 
-/* Can it be the source or the destination of a migration with disks?  Returns 0, or -ENOTSUP with
- * ERR naming the first thing that it lacks. */
-int qemu_caps_require(const struct qemu_caps *caps, struct error *err);
+/* Can it mirror disks, and export them for a mirror? */
+bool qemu_caps_nbd(const struct qemu_caps *caps);
+/* Can it be the source or the destination of a migration?  RETURN_PATH: of one whose stream goes
+ * both ways; NBD: whose disks are mirrored.  Returns 0, or -ENOTSUP with ERR naming the first thing
+ * that it lacks. */
+int qemu_caps_require(const struct qemu_caps *caps, bool return_path, bool nbd, struct error *err);
 
 #endif

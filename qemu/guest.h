@@ -30,7 +30,7 @@ int guest_powerdown(struct qmp *qmp, const struct qmp_wait *wait, struct error *
 /* Ends QEMU in good order: images are closed, the process ends.  Returns once the command was
  * taken; wait for the pidfd afterwards. */
 int guest_quit(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
-/* Stops and starts the guest's processors; not during a migration. */
+/* Stops and starts the guest's processors; during a migration only migration_pause_guest() may. */
 int guest_stop(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 int guest_cont(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 

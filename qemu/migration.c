@@ -39,14 +39,7 @@ static enum migration_state state_by_name(const char *name)
     return MIGRATION_OTHER;
 }
 
-/* --- setting up --- */
-
-static int set_parameter(struct qmp *qmp, const char *name, json_int_t value,
-                         const struct qmp_wait *wait, struct error *err)
-{
-    return qmp_execute(qmp, "migrate-set-parameters", json_pack("{s:I}", name, value), wait, NULL,
-                       err);
-}
+/* --- setting up; more in migration_setup.c --- */
 
 int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qmp_wait *wait,
                             struct error *err)
@@ -55,44 +48,30 @@ int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qm
         return error_set(err, EINVAL,
                          "a bandwidth of %llu bytes per second is more than QEMU takes",
                          (unsigned long long)bandwidth);
-    return set_parameter(qmp, "max-bandwidth", (json_int_t)bandwidth, wait, err);
+    return qmp_execute(qmp, "migrate-set-parameters",
+                       json_pack("{s:I}", "max-bandwidth", (json_int_t)bandwidth), wait, NULL, err);
 }
 
-int migration_prepare(struct qmp *qmp, bool source, const struct qmp_wait *wait, struct error *err)
-{
-    const char *names[] = {"events", "late-block-activate", "return-path",
-                           "pause-before-switchover"};
-    size_t count = source ? 4 : 2;
-    json_t *list = json_array();
-    int r;
-
-    for (size_t i = 0; i < count; i++)
-        json_array_append_new(list, json_pack("{s:s,s:b}", "capability", names[i], "state", true));
-    r = qmp_execute(qmp, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), wait,
-                    NULL, err);
-    if (r == 0 && source) /* QEMU's own default is 128 MiB/s */
-        r = migration_set_bandwidth(qmp, 0, wait, err);
-    return r;
-}
-
-/* "migrate" and "migrate-incoming" take unix:PATH; everything behind the colon is the path. */
-static int with_uri(struct qmp *qmp, const char *command, const char *socket_path,
+static int with_uri(struct qmp *qmp, const char *command, const struct qemu_address *address,
                     const struct qmp_wait *wait, struct error *err)
 {
-    return qmp_execute(qmp, command, json_pack("{s:s+}", "uri", "unix:", socket_path), wait, NULL,
-                       err);
+    CLEANUP_FREE char *uri = qemu_address_uri(address);
+
+    if (!uri)
+        return error_set(err, ENOMEM, "no memory for the address of a migration");
+    return qmp_execute(qmp, command, json_pack("{s:s}", "uri", uri), wait, NULL, err);
 }
 
-int migration_incoming(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
-                       struct error *err)
+int migration_incoming(struct qmp *qmp, const struct qemu_address *address,
+                       const struct qmp_wait *wait, struct error *err)
 {
-    return with_uri(qmp, "migrate-incoming", socket_path, wait, err);
+    return with_uri(qmp, "migrate-incoming", address, wait, err);
 }
 
-int migration_start(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
-                    struct error *err)
+int migration_start(struct qmp *qmp, const struct qemu_address *address,
+                    const struct qmp_wait *wait, struct error *err)
 {
-    return with_uri(qmp, "migrate", socket_path, wait, err);
+    return with_uri(qmp, "migrate", address, wait, err);
 }
 
 /* --- looking --- */
@@ -179,6 +158,16 @@ int migration_wait(struct qmp *qmp, enum migration_state state, struct migration
 }
 
 /* --- switching over, or not --- */
+
+int migration_pause_guest(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    struct migration_info info;
+    int r = migration_query(qmp, &info, wait, err);
+
+    if (r != 0 || (info.state != MIGRATION_SETUP && info.state != MIGRATION_ACTIVE))
+        return r;
+    return guest_stop(qmp, wait, err);
+}
 
 int migration_continue(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
 {

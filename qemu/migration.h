@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * QEMU's own part of a migration: RAM and device state through a UNIX socket, and who runs the
+ * QEMU's own part of a migration: RAM and device state through one connection, and who runs the
  * guest.  In the order in which they are used:
  *
  *     destination                              source
- *     migration_prepare(qmp, false)
+ *     migration_prepare()
  *     block_exports_start(), block_export_add()
  *     migration_incoming()
- *                                              migration_prepare(qmp, true)
+ *                                              migration_prepare()
  *                                              block_mirror_start() ..., block_mirrors_wait_ready()
  *                                              migration_start()
  *                                              migration_wait(MIGRATION_PRE_SWITCHOVER)
@@ -31,6 +31,7 @@
 #ifndef QEMU_MIGRATION_H
 #define QEMU_MIGRATION_H
 
+#include "qemu/address.h"
 #include "qemu/qmp.h"
 
 /* QEMU's MigrationStatus, as query-migrate says it. */
@@ -57,19 +58,43 @@ struct migration_info {
                                                          * migration_wait_postmigrate() */
 };
 
-/* Sets what both sides need: events, late-block-activate, and at the source return-path and
- * pause-before-switchover, and lifts QEMU's own limit of the bandwidth. */
-int migration_prepare(struct qmp *qmp, bool source, const struct qmp_wait *wait, struct error *err);
+/* How a migration is to go. */
+struct migration_setup {
+    bool source;        /* it pauses before the switch-over, and the bandwidth has no limit; else
+                           * the destination, which needs no more than TLS, block and zero_blocks */
+    bool return_path;   /* source: `completed` says that the destination has loaded everything; the
+                           * connection must go both ways */
+    bool auto_converge; /* source: slows the guest down when it writes faster than is copied */
+    unsigned downtime_ms; /* source: that the rest of RAM may take; 0: QEMU's default */
+    /* Disks in the stream itself, where this QEMU has the capability `block`. */
+    bool block;
+    bool zero_blocks;       /* zeroes are named, not sent */
+    bool block_incremental; /* source: without what is in backing files */
+    /* QEMU's own TLS: ids of objects (qemu/tls.h); NULL: none. */
+    const char *tls_creds;
+    const char *tls_hostname; /* source: name that the certificate must have; NULL: as dialled */
+    const char *tls_authz;    /* destination: whose certificate is let in */
+};
+
+/* Sets SETUP and what every migration of ours needs (events, late-block-activate), and nothing else:
+ * whatever an earlier attempt has set is set back.  -ENOTSUP when this QEMU can't. */
+int migration_prepare(struct qmp *qmp, const struct migration_setup *setup,
+                      const struct qmp_wait *wait, struct error *err);
 /* Bytes per second for RAM, 0: no limit; in flight too. */
 int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qmp_wait *wait,
                             struct error *err);
 
-/* Destination: listens on SOCKET_PATH, which exists on return. */
-int migration_incoming(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
-                       struct error *err);
-/* Source: connects to SOCKET_PATH and starts. */
-int migration_start(struct qmp *qmp, const char *socket_path, const struct qmp_wait *wait,
-                    struct error *err);
+/* Destination: listens at ADDRESS; a UNIX socket exists on return. */
+int migration_incoming(struct qmp *qmp, const struct qemu_address *address,
+                       const struct qmp_wait *wait, struct error *err);
+/* Source: connects to ADDRESS and starts. */
+int migration_start(struct qmp *qmp, const struct qemu_address *address,
+                    const struct qmp_wait *wait, struct error *err);
+
+/* Source: has the guest stand still while its migration goes on, so that RAM can catch up.  It then
+ * arrives paused; whether it runs there is the destination's to say.  Nothing is sent once QEMU has
+ * stopped it by itself, for the switch-over or after the migration's end. */
+int migration_pause_guest(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 
 int migration_query(struct qmp *qmp, struct migration_info *ret, const struct qmp_wait *wait,
                     struct error *err);

@@ -21,12 +21,12 @@ static void test_caps(void **state)
     vm_make_disks(vm);
     vm_start(vm, bench);
     assert_ok(qemu_caps_query(vm->qmp, &caps, WAIT, &err), &err);
-    assert_ok(qemu_caps_require(&caps, &err), &err);
+    assert_ok(qemu_caps_require(&caps, true, true, &err), &err);
     assert_true(caps.major >= 7);
     assert_true(caps.blockdev_reopen && caps.yank && caps.mirror_copy_mode);
     assert_true(caps.auto_converge && caps.postcopy_ram && caps.multifd);
     caps.return_path = false;
-    assert_int_equal(qemu_caps_require(&caps, &err), -ENOTSUP);
+    assert_int_equal(qemu_caps_require(&caps, true, true, &err), -ENOTSUP);
     assert_non_null(strstr(err.text, "lacks the migration capability return-path"));
 }
 
@@ -100,7 +100,9 @@ static void test_exports(void **state)
     assert_int_equal(block_export_check(vm->nbd_socket, "vda", vm_disk_size, WAIT_MS, &err),
                      -ENOENT);
     assert_ok(block_exports_stop(vm->qmp, WAIT, &err), &err); /* none runs */
-    assert_ok(block_exports_start(vm->qmp, vm->nbd_socket, WAIT, &err), &err);
+    assert_ok(
+        block_exports_start(vm->qmp, QEMU_ADDRESS_UNIX(vm->nbd_socket), NULL, NULL, WAIT, &err),
+        &err);
     assert_ok(block_export_add(vm->qmp, "vda", "vda", WAIT, &err), &err);
     assert_ok(block_export_add(vm->qmp, "vdb", "#odd name", WAIT, &err), &err);
     assert_ok(block_export_check(vm->nbd_socket, "vda", vm_disk_size, WAIT_MS, &err), &err);

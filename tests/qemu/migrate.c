@@ -71,7 +71,7 @@ static void test_top_layer(void **state)
     vm_start_incoming(pair.destination, bench);
     vm_describe_mirrors(pair.destination, pair.mirrors);
     pair.mirrors[0].top = true;
-    assert_ok(migration_prepare(pair.source->qmp, true, WAIT, &err), &err);
+    assert_ok(migration_prepare(pair.source->qmp, &vm_source, WAIT, &err), &err);
     for (size_t i = 0; i < VM_DISKS; i++)
         assert_ok(block_mirror_start(pair.source->qmp, &pair.mirrors[i], WAIT, &err), &err);
     assert_ok(block_mirrors_wait_ready(pair.source->qmp, pair.mirrors, VM_DISKS, WAIT, &err), &err);
@@ -90,7 +90,7 @@ static void test_write_blocking(void **state)
     struct migrating pair = migrating_pair(*state);
     struct error err = ERROR_INIT;
 
-    assert_ok(migration_prepare(pair.source->qmp, true, WAIT, &err), &err);
+    assert_ok(migration_prepare(pair.source->qmp, &vm_source, WAIT, &err), &err);
     vm_describe_mirrors(pair.destination, pair.mirrors);
     for (size_t i = 0; i < VM_DISKS; i++) {
         pair.mirrors[i].write_blocking = true;

@@ -14,7 +14,7 @@ void migrating_start(struct vm *source, const struct vm *destination,
 {
     struct error err = ERROR_INIT;
 
-    assert_ok(migration_prepare(source->qmp, true, WAIT, &err), &err);
+    assert_ok(migration_prepare(source->qmp, &vm_source, WAIT, &err), &err);
     vm_describe_mirrors(destination, mirrors);
     for (size_t i = 0; i < VM_DISKS; i++) {
         mirrors[i].bandwidth = bandwidth;
@@ -37,7 +37,8 @@ void migrating_until_pre_switchover(struct vm *source, const struct vm *destinat
 {
     struct error err = ERROR_INIT;
 
-    assert_ok(migration_start(source->qmp, destination->ram_socket, WAIT, &err), &err);
+    assert_ok(migration_start(source->qmp, QEMU_ADDRESS_UNIX(destination->ram_socket), WAIT, &err),
+              &err);
     assert_ok(migration_wait(source->qmp, MIGRATION_PRE_SWITCHOVER, NULL, WAIT, &err), &err);
 }
 

@@ -43,7 +43,9 @@ static void start_slow_ram(struct migrating *pair)
 
     migrating_until_ready(pair->source, pair->destination, pair->mirrors);
     assert_ok(migration_set_bandwidth(pair->source->qmp, SLOW, WAIT, &err), &err);
-    assert_ok(migration_start(pair->source->qmp, pair->destination->ram_socket, WAIT, &err), &err);
+    assert_ok(migration_start(pair->source->qmp, QEMU_ADDRESS_UNIX(pair->destination->ram_socket),
+                              WAIT, &err),
+              &err);
     assert_ok(migration_wait(pair->source->qmp, MIGRATION_ACTIVE, NULL, WAIT, &err), &err);
 }
 
@@ -157,7 +159,9 @@ static void test_destination_cannot_load(void **state)
     pair.destination->launch.machine = "q35";
     vm_start_incoming(pair.destination, pair.bench);
     migrating_until_ready(pair.source, pair.destination, pair.mirrors);
-    assert_ok(migration_start(pair.source->qmp, pair.destination->ram_socket, WAIT, &err), &err);
+    assert_ok(migration_start(pair.source->qmp, QEMU_ADDRESS_UNIX(pair.destination->ram_socket),
+                              WAIT, &err),
+              &err);
     assert_int_equal(migration_wait(pair.destination->qmp, MIGRATION_COMPLETED, NULL, WAIT, &err),
                      -ENOTCONN);
     assert_true(launch_wait_end(pair.destination->pidfd, WAIT_MS));
@@ -184,7 +188,9 @@ static void test_other_size(void **state)
                   &err);
     pair.destination->launch.incoming = true;
     vm_start(pair.destination, bench);
-    assert_ok(block_exports_start(pair.destination->qmp, pair.destination->nbd_socket, WAIT, &err),
+    assert_ok(block_exports_start(pair.destination->qmp,
+                                  QEMU_ADDRESS_UNIX(pair.destination->nbd_socket), NULL, NULL, WAIT,
+                                  &err),
               &err);
     for (size_t i = 0; i < VM_DISKS; i++)
         assert_ok(block_export_add(pair.destination->qmp, pair.destination->disks[i].target,

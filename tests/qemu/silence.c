@@ -85,7 +85,9 @@ static void test_when_the_guest_stops(void **state)
     migrating_until_ready(pair->source, pair->destination, pair->mirrors);
     relay_silence(lossy.nbd);
     vm_check_writes(pair->source); /* there is something to be written now */
-    assert_ok(migration_start(pair->source->qmp, pair->destination->ram_socket, WAIT, &err), &err);
+    assert_ok(migration_start(pair->source->qmp, QEMU_ADDRESS_UNIX(pair->destination->ram_socket),
+                              WAIT, &err),
+              &err);
     assert_int_equal(
         migration_wait(pair->source->qmp, MIGRATION_PRE_SWITCHOVER, NULL, SILENCE, &err),
         -ETIMEDOUT);
@@ -115,7 +117,9 @@ static void test_in_the_ram_copy(void **state)
 
     migrating_until_ready(pair->source, pair->destination, pair->mirrors);
     assert_ok(migration_set_bandwidth(pair->source->qmp, SLOW, WAIT, &err), &err);
-    assert_ok(migration_start(pair->source->qmp, pair->destination->ram_socket, WAIT, &err), &err);
+    assert_ok(migration_start(pair->source->qmp, QEMU_ADDRESS_UNIX(pair->destination->ram_socket),
+                              WAIT, &err),
+              &err);
     assert_ok(migration_wait(pair->source->qmp, MIGRATION_ACTIVE, NULL, WAIT, &err), &err);
     relay_silence(lossy.ram);
     assert_int_equal(

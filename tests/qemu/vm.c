@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 const uint64_t vm_disk_size = 64 << 20;
+const struct migration_setup vm_source = {.source = true, .return_path = true};
 static const char *const disk_names[VM_DISKS] = {"vda", "vdb"};
 static const char *const formats[VM_DISKS] = {"qcow2", "raw"};
 
@@ -153,14 +154,17 @@ void vm_start_incoming(struct vm *vm, struct bench *bench)
     vm_make_disks(vm);
     vm->launch.incoming = true;
     vm_start(vm, bench);
-    assert_ok(migration_prepare(vm->qmp, false, WAIT, &err), &err);
-    assert_ok(block_exports_start(vm->qmp, vm->nbd_socket, WAIT, &err), &err);
+    assert_ok(migration_prepare(vm->qmp, &(struct migration_setup){.source = false}, WAIT, &err),
+              &err);
+    assert_ok(
+        block_exports_start(vm->qmp, QEMU_ADDRESS_UNIX(vm->nbd_socket), NULL, NULL, WAIT, &err),
+        &err);
     for (size_t i = 0; i < VM_DISKS; i++) {
         assert_ok(block_export_add(vm->qmp, disk_names[i], disk_names[i], WAIT, &err), &err);
         assert_ok(block_export_check(vm->nbd_socket, disk_names[i], vm_disk_size, WAIT_MS, &err),
                   &err);
     }
-    assert_ok(migration_incoming(vm->qmp, vm->ram_socket, WAIT, &err), &err);
+    assert_ok(migration_incoming(vm->qmp, QEMU_ADDRESS_UNIX(vm->ram_socket), WAIT, &err), &err);
 }
 
 static void forget(struct vm *vm)
@@ -193,7 +197,7 @@ void vm_describe_mirrors(const struct vm *destination, struct block_mirror mirro
         mirrors[i] = (struct block_mirror){.number = i,
                                            .target = disk_names[i],
                                            .device = disk_names[i],
-                                           .socket_path = destination->nbd_socket,
+                                           .address.path = destination->nbd_socket,
                                            .export_name = disk_names[i]};
 }
 

@@ -39,6 +39,8 @@ struct bench {
 };
 
 extern const uint64_t vm_disk_size;
+/* What mode bistream sets at the source. */
+extern const struct migration_setup vm_source;
 
 /* cmocka's set-up and tear-down of one test: *STATE is a struct bench. */
 int bench_setup(void **state);
