@@ -44,7 +44,7 @@ static void print_json(const struct bs_job_list_ret *list)
 /* Sentences are too long for a column.  Names and phases have been cleaned for the table. */
 static void print_reasons(const struct bs_job_list_ret *list)
 {
-    bool any = false;
+    bool unresolved = false, settling = false;
 
     for (u_int i = 0; i < list->jobs.jobs_len; i++) {
         const struct bs_job *job = &list->jobs.jobs_val[i];
@@ -52,11 +52,17 @@ static void print_reasons(const struct bs_job_list_ret *list)
         if (!*job->reason)
             continue;
         printf("\n%s is %s: %s\n", job->name, job->phase, output_clean(job->reason));
-        any = true;
+        if (strcmp(job->phase, "unresolved") == 0)
+            unresolved = true;
+        else
+            settling = true;
     }
-    if (any)
+    if (unresolved)
         puts("\nbistreamd goes on asking the destination; 'bistream job resolve' decides without "
              "its answer.");
+    if (settling)
+        puts("\nbistreamd goes on telling the destination what was decided; if that is gone for "
+             "good,\n'bistream job abort' ends it.");
 }
 
 static int print_table(const struct bs_job_list_ret *list, struct error *err)
@@ -120,7 +126,7 @@ static enum command_exit abort_job(const struct client *client, char *name)
     if (client->json)
         print_action(name, "aborting");
     else
-        printf("The migration of '%s' is being aborted; the guest stays here\n", name);
+        printf("The migration of '%s' is being aborted; the guest stays where it is\n", name);
     return COMMAND_DONE;
 }
 

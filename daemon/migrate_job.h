@@ -117,7 +117,8 @@ struct migrate_job {
     enum migrate_resolve resolve;
     bool decided;            /* the guest has been let go of; the destination has to hear it */
     bool reported;           /* its client has the result; the job's thread's own */
-    struct error last_known; /* why it is unresolved */
+    struct error last_known; /* why it is unresolved, or can't be settled */
+    bool dropped;            /* the destination isn't told any more what was decided */
     bool mirrors_complete;   /* what becomes of the disks' channels no longer matters */
     struct error lost;       /* why the session or a channel is gone; code 0: it isn't */
     bool session_ended;      /* nothing reaches the destination any more */

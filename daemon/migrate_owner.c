@@ -20,6 +20,7 @@
 
 #include "daemon/link.h"
 #include "daemon/migrate_job.h"
+#include "daemon/retry.h"
 #include "common/checked.h"
 #include "common/log.h"
 #include "io/net.h"
@@ -39,8 +40,8 @@ enum {
     CLOSE_TIMEOUT_MS = 5000,
     NOTICE_TIMEOUT_MS = 10000, /* for QEMU to see that its socket was closed */
     PATIENCE_MS = 10000,       /* after which the operator is told that there is no answer */
-    RETRY_FIRST_MS = 500,
-    RETRY_LAST_MS = 30000,
+    ASK_LONGEST_MS = 30000,    /* between two questions; the guest stands still */
+    SETTLE_LONGEST_MS = 300000,
 };
 
 static void append(struct error *err, const char *between, const char *text)
@@ -208,16 +209,15 @@ static void confirm(struct migrate_job *job)
 /* ---- asking until there is an answer --------------------------------------------------------- */
 
 /* Sleeps, unless it is poked or the daemon stops.  Returns false in the latter case. */
-static bool pause_for(struct migrate_job *job, uint64_t *delay_ms)
+static bool pause_for(struct migrate_job *job, unsigned ms)
 {
     struct pollfd fds[] = {{.fd = job->daemon->stop_fd, .events = POLLIN},
                            {.fd = job->poke_fd, .events = POLLIN}};
     eventfd_t ignored;
 
-    poll(fds, 2, (int)*delay_ms);
+    poll(fds, 2, (int)ms);
     if (fds[1].revents)
         eventfd_read(job->poke_fd, &ignored);
-    *delay_ms = min_u64(2 * *delay_ms, RETRY_LAST_MS);
     return !fds[0].revents;
 }
 
@@ -260,6 +260,25 @@ static enum outgoing_event event_of(enum bs_owner owner, enum migrate_resolve re
                                         : OUTGOING_HEARS_NOTHING;
 }
 
+static void forget_reason(struct migrate_job *job)
+{
+    pthread_mutex_lock(&job->lock);
+    error_clear(&job->last_known);
+    pthread_mutex_unlock(&job->lock);
+}
+
+/* Why there is no answer, or nobody to be told what was decided: for `job list`, and a line in the log
+ * if RETRY finds it worth one. */
+static void note_reason(struct migrate_job *job, struct retry *retry, const char *what,
+                        const struct error *why)
+{
+    pthread_mutex_lock(&job->lock);
+    job->last_known = *why;
+    pthread_mutex_unlock(&job->lock);
+    if (retry_is_news(retry, why->text, loop_clock()))
+        log_warning("migration %s (%s) out: %s: %s", job->hex, job->args.name, what, why->text);
+}
+
 static void tell_unresolved(struct migrate_job *job, const struct error *last)
 {
     struct error err = *last;
@@ -278,22 +297,21 @@ static void tell_unresolved(struct migrate_job *job, const struct error *last)
 static bool decide(struct migrate_job *job, enum bs_owner owner, struct error *err)
 {
     enum migrate_resolve resolve = RESOLVE_ASK;
-    uint64_t begun = loop_clock(), delay_ms = RETRY_FIRST_MS;
+    struct retry retry;
 
+    retry_begin(&retry, loop_clock());
     for (;;) {
         enum outgoing_state next = outgoing_next(job->state, event_of(owner, resolve));
 
         if (next != job->state) {
             enter_state(job, next);
+            forget_reason(job);
             return true;
         }
-        log_warning("migration %s (%s) out: unresolved: %s", job->hex, job->args.name, err->text);
-        pthread_mutex_lock(&job->lock);
-        job->last_known = *err;
-        pthread_mutex_unlock(&job->lock);
-        if (loop_clock() - begun >= PATIENCE_MS * LOOP_MS || owner == BS_OWNER_LOST)
+        note_reason(job, &retry, "unresolved", err);
+        if (loop_clock() - retry.begun >= PATIENCE_MS * LOOP_MS || owner == BS_OWNER_LOST)
             tell_unresolved(job, err);
-        if (!pause_for(job, &delay_ms))
+        if (!pause_for(job, retry_next(&retry, loop_clock(), ASK_LONGEST_MS)))
             return false;
         resolve = take_resolution(job);
         owner = ask_anew(job, err);
@@ -331,22 +349,48 @@ static int settle_at_once(struct migrate_job *job)
     return 0;
 }
 
+/* Nothing is lost by that here: what was decided is done already. */
+static bool is_dropped(struct migrate_job *job)
+{
+    bool dropped;
+
+    pthread_mutex_lock(&job->lock);
+    dropped = job->dropped;
+    pthread_mutex_unlock(&job->lock);
+    if (dropped)
+        log_warning("migration %s (%s) out: dropped by the operator; if %s is ever back, it still "
+                    "has its entry of the migration%s",
+                    job->hex, job->args.name, job->args.destination,
+                    job->state == OUTGOING_THEIRS ? ", and images of the guest's that it set aside"
+                                                  : "");
+    return dropped;
+}
+
+/* Over a session of its own. */
+static int settle_anew(struct migrate_job *job, struct error *err)
+{
+    struct pump *pump = new_session(job, err);
+    int r = pump ? settle(job, pump, SETTLE_TIMEOUT_MS, err) : -err->code;
+
+    if (pump)
+        pump_close(pump, BS_CLOSE_DONE, "settled", CLOSE_TIMEOUT_MS);
+    pump_free(pump);
+    return r;
+}
+
 void migrate_settle(struct migrate_job *job)
 {
-    uint64_t delay_ms = RETRY_FIRST_MS;
+    struct retry retry;
 
-    while (job->state != OUTGOING_NONE && pause_for(job, &delay_ms)) {
+    retry_begin(&retry, loop_clock());
+    while (job->state != OUTGOING_NONE &&
+           pause_for(job, retry_next(&retry, loop_clock(), SETTLE_LONGEST_MS))) {
         struct error err = ERROR_INIT;
-        struct pump *pump = new_session(job, &err);
 
-        if (pump && settle(job, pump, SETTLE_TIMEOUT_MS, &err) == 0)
+        if (is_dropped(job) || settle_anew(job, &err) == 0)
             settled(job);
         else
-            log_info("migration %s (%s) out: can't be settled yet: %s", job->hex, job->args.name,
-                     err.text);
-        if (pump)
-            pump_close(pump, BS_CLOSE_DONE, "settled", CLOSE_TIMEOUT_MS);
-        pump_free(pump);
+            note_reason(job, &retry, "the destination has still to hear what was decided", &err);
     }
 }
 

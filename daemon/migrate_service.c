@@ -56,6 +56,25 @@ static struct migrate_job *find_by_name(struct migrate_jobs *jobs, const char *n
     return NULL;
 }
 
+/* The migrations of the guest NAME that are decided, and whose destination can't be told, are not
+ * settled any more.  Without any, WHY stays.  With the list's lock. */
+static int drop_settling(struct migrate_jobs *jobs, const char *name, struct error *why)
+{
+    struct migrate_job *job;
+    bool dropped = false;
+
+    LIST_FOREACH(job, &jobs->list, link)
+    {
+        pthread_mutex_lock(&job->lock);
+        if (job->decided && job->last_known.code && strcmp(job->args.name, name) == 0)
+            dropped = job->dropped = eventfd_write(job->poke_fd, 1) == 0;
+        pthread_mutex_unlock(&job->lock);
+    }
+    if (dropped)
+        error_clear(why);
+    return -why->code;
+}
+
 int migrate_handle_job_abort(void *opaque, const void *args_, void *ret, struct error *err)
 {
     struct control_connection *connection = opaque;
@@ -67,7 +86,8 @@ int migrate_handle_job_abort(void *opaque, const void *args_, void *ret, struct 
     (void)ret;
     pthread_mutex_lock(&jobs->lock);
     job = find_by_name(jobs, args->name, err);
-    r = job ? migrate_job_abort(job, "aborted by the operator", err) : -err->code;
+    r = job ? migrate_job_abort(job, "aborted by the operator", err)
+            : drop_settling(jobs, args->name, err);
     pthread_mutex_unlock(&jobs->lock);
     return r;
 }
@@ -81,7 +101,7 @@ static int describe(struct migrate_job *job, struct bs_job *ret)
     ret->destination = strdup(job->args.destination);
     pthread_mutex_lock(&job->lock);
     ret->phase = strdup(migrate_phase_name(job));
-    ret->reason = strdup(job->last_known.code && !job->decided ? job->last_known.text : "");
+    ret->reason = strdup(job->last_known.code ? job->last_known.text : "");
     pthread_mutex_unlock(&job->lock);
     return ret->name && ret->destination && ret->phase && ret->reason ? 0 : -ENOMEM;
 }

@@ -30,7 +30,7 @@ json '.[1].phase == "unresolved" and (.[1].reason | startswith("can'"'"'t connec
 
 # abort.
 run 0 job abort web
-said out "The migration of 'web' is being aborted; the guest stays here"
+said out "The migration of 'web' is being aborted; the guest stays where it is"
 called "job abort name='web'"
 run 0 --json job abort web
 json '. == {"name": "web", "action": "aborting"}'
