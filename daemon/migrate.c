@@ -268,6 +268,22 @@ static int check_args(const struct bs_migrate_args *args, struct error *err)
     return 0;
 }
 
+/* Those of before a restart go on, however many there are. */
+static int check_room(struct migrate_jobs *jobs, struct error *err)
+{
+    unsigned running;
+
+    pthread_mutex_lock(&jobs->lock);
+    running = jobs->running;
+    pthread_mutex_unlock(&jobs->lock);
+    if (running < BS_JOBS_MAX)
+        return 0;
+    return error_set(err, EAGAIN,
+                     "%u migrations are under way from here, and %d are the most; bistream job "
+                     "list shows them",
+                     running, BS_JOBS_MAX);
+}
+
 int migrate_handle_migrate(void *opaque, const void *args_, void *ret_, struct error *err)
 {
     struct control_connection *connection = opaque;
@@ -276,6 +292,8 @@ int migrate_handle_migrate(void *opaque, const void *args_, void *ret_, struct e
     struct migrate_job *job;
     int r = check_args(args, err);
 
+    if (r == 0)
+        r = check_room(connection->daemon->jobs, err);
     if (r < 0)
         return r;
     job = job_new_for(connection, args, err);

@@ -126,7 +126,7 @@ int migrate_handle_job_list(void *opaque, const void *args, void *ret_, struct e
         r = -ENOMEM;
     LIST_FOREACH(job, &jobs->list, link)
     {
-        if (r == 0 && ret->jobs.jobs_len < BS_DOMAINS_MAX)
+        if (r == 0 && ret->jobs.jobs_len < BS_JOBS_MAX)
             r = describe(job, &ret->jobs.jobs_val[ret->jobs.jobs_len++]);
     }
     pthread_mutex_unlock(&jobs->lock);

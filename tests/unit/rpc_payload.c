@@ -210,8 +210,8 @@ static void test_counts_that_lie(void **state)
     refuse_cheaply((xdrproc_t)xdr_bs_domain_list_ret, &domains, BS_DOMAINS_MAX,
                    BS_DOMAINS_MAX * sizeof(struct bs_domain) + BS_NAME_MAX + 1);
     refuse_cheaply((xdrproc_t)xdr_bs_forward_list_ret, &forwards, BS_FORWARDS_MAX, 65536);
-    refuse_cheaply((xdrproc_t)xdr_bs_job_list_ret, &jobs, BS_DOMAINS_MAX,
-                   BS_DOMAINS_MAX * sizeof(struct bs_job) + BS_NAME_MAX + 1);
+    refuse_cheaply((xdrproc_t)xdr_bs_job_list_ret, &jobs, BS_JOBS_MAX,
+                   BS_JOBS_MAX * sizeof(struct bs_job) + BS_NAME_MAX + 1);
     refuse_cheaply((xdrproc_t)xdr_bs_cookie_source, &cookie, BS_DISKS_MAX, 8192);
     refuse_cheaply((xdrproc_t)xdr_bs_domain_info_ret, &info, BS_DEFINITION_MAX,
                    BS_DEFINITION_MAX + 1);
@@ -246,6 +246,45 @@ static void test_message_limit(void **state)
                      -E2BIG);
     free(big);
     free(rest);
+}
+
+/* Of what the daemon lists, the longest that the types allow. */
+static void test_job_lists_fit(void **state)
+{
+    static char name[BS_NAME_MAX + 1], uri[BS_URI_MAX + 1], reason[BS_REASON_MAX + 1],
+        target[BS_TARGET_MAX + 1];
+    struct bs_progress parts[65];
+    struct bs_job jobs[BS_JOBS_MAX];
+    struct bs_job_info infos[BS_COMPLETED_MAX];
+    struct bs_job_list_ret list = {{BS_JOBS_MAX, jobs}};
+    struct bs_job_info_ret info = {{BS_COMPLETED_MAX, infos}};
+    size_t length;
+    uint8_t *data;
+
+    (void)state;
+    memset(name, 'n', BS_NAME_MAX);
+    memset(uri, 'u', BS_URI_MAX);
+    memset(reason, 'r', BS_REASON_MAX);
+    memset(target, 't', BS_TARGET_MAX);
+    for (size_t i = 0; i < 65; i++)
+        parts[i] = (struct bs_progress){.target = target};
+    for (size_t i = 0; i < BS_JOBS_MAX; i++)
+        jobs[i] =
+            (struct bs_job){.name = name, .destination = uri, .phase = name, .reason = reason};
+    for (size_t i = 0; i < BS_COMPLETED_MAX; i++)
+        infos[i] = (struct bs_job_info){.name = name,
+                                        .destination = uri,
+                                        .phase = name,
+                                        .mode = name,
+                                        .fallback = reason,
+                                        .error = reason,
+                                        .parts = {65, parts}};
+    assert_int_equal(
+        rpc_message_encode(&call, (xdrproc_t)xdr_bs_job_list_ret, &list, &data, &length), 0);
+    free(data);
+    assert_int_equal(
+        rpc_message_encode(&call, (xdrproc_t)xdr_bs_job_info_ret, &info, &data, &length), 0);
+    free(data);
 }
 
 static void test_payload_too_long(void **state)
@@ -359,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_string_limit),
         cmocka_unit_test(test_counts_that_lie),
         cmocka_unit_test(test_message_limit),
+        cmocka_unit_test(test_job_lists_fit),
         cmocka_unit_test(test_payload_too_long),
         cmocka_unit_test(test_value_that_xdr_refuses),
         cmocka_unit_test(test_no_payload),
