@@ -280,6 +280,11 @@ struct domains *domains_new(const struct config *config, struct loop *loop, stru
     return domains;
 }
 
+void domains_stop(struct domains *domains)
+{
+    atomic_store(&domains->stopping, true);
+}
+
 void domains_free(struct domains *domains)
 {
     struct domain *domain;

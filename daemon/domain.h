@@ -34,6 +34,7 @@ struct domain;
 struct domains;
 struct qmp;
 struct qmp_thread;
+struct qmp_wait;
 
 enum domain_state {
     DOMAIN_SHUT_OFF, /* no QEMU; may be started and undefined */
@@ -53,6 +54,8 @@ enum domain_state {
  * can't be read is named in the log and left alone.  Blocks.  Returns NULL with ERR. */
 struct domains *domains_new(const struct config *config, struct loop *loop, struct qmp_thread *qmp,
                             struct error *err);
+/* The daemon stops: nobody waits any longer for a QEMU to answer for the first time.  Any thread. */
+void domains_stop(struct domains *domains);
 /* Lets go of all QEMUs, which run on.  After LOOP was stopped and before it is freed; nobody may
  * hold a domain any more. */
 void domains_free(struct domains *domains);
@@ -174,10 +177,10 @@ int domains_check_image(struct domains *domains, const char *path, const struct 
 int domains_check_unused(struct domains *domains, const char *path, const struct domain *self,
                          struct error *err);
 
-/* Starts QEMU with -incoming defer -S and returns once its QMP answers.  Its images must be where
+/* Starts QEMU with -incoming defer -S and returns once its QMP answers, as long as WAIT says.  Its images must be where
  * definition_disk_path() says.  Not for an attached one.  After a failure no QEMU is left;
  * domain_discard_incoming() is still due.  Blocks. */
-int domain_start_incoming(struct domain *domain, struct error *err);
+int domain_start_incoming(struct domain *domain, const struct qmp_wait *wait, struct error *err);
 
 /* The guest is here: running or paused, which is written to its file.  Ends the job.  The domain is
  * the registry's then, also when writing failed (with ERR, for the log). */

@@ -129,7 +129,7 @@ static void started(struct domain *domain, const struct guest_info *info)
 
 static int start_claimed(struct domain *domain, struct error *err)
 {
-    struct qmp_wait wait = qmp_wait_ms(VM_COMMAND_MS);
+    struct qmp_wait wait;
     struct definition *definition = domain->definition;
     uint64_t sizes[BS_DISKS_MAX];
     struct guest_info info;
@@ -142,7 +142,8 @@ static int start_claimed(struct domain *domain, struct error *err)
     for (size_t i = 0; i < definition->disk_count; i++)
         definition->disks[i].size = sizes[i];
     domains_unlock(domain->domains);
-    if ((r = domain_save(domain, err)) < 0 || (r = vm_launch(domain, err)) < 0)
+    wait = vm_wait_ms(domain->domains, VM_LAUNCH_MS);
+    if ((r = domain_save(domain, err)) < 0 || (r = vm_launch(domain, &wait, err)) < 0)
         return r;
     wait = qmp_wait_ms(VM_COMMAND_MS);
     r = guest_query(domain->qmp, &info, &wait, err);

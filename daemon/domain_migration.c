@@ -144,9 +144,9 @@ bool domain_left_image(const struct domain *domain, const char *path)
     return false;
 }
 
-int domain_start_incoming(struct domain *domain, struct error *err)
+int domain_start_incoming(struct domain *domain, const struct qmp_wait *wait, struct error *err)
 {
-    return vm_launch(domain, err);
+    return vm_launch(domain, wait, err);
 }
 
 int domain_finish_incoming(struct domain *domain, bool running, struct error *err)

@@ -21,6 +21,7 @@
 #include "qemu/qmp.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/queue.h>
 
 enum {
@@ -41,6 +42,7 @@ struct domains {
     pthread_mutex_t lock;  /* guards the rest, and the domains' fields */
     struct domain_list list;
     struct vm_watch_list watches;
+    atomic_bool stopping; /* without the lock */
 };
 
 struct domain {
@@ -113,8 +115,10 @@ int domains_load(struct domains *domains, struct error *err);
 
 /* Where the serial port is logged: malloc'ed; NULL: nowhere, or no memory. */
 char *vm_serial_log(const struct domain *domain);
-/* Starts the QEMU of the definition. */
-int vm_launch(struct domain *domain, struct error *err);
+/* A wait of MS milliseconds that ends early when the daemon stops. */
+struct qmp_wait vm_wait_ms(struct domains *domains, unsigned ms);
+/* Starts the QEMU of the definition; WAIT is for its first answer. */
+int vm_launch(struct domain *domain, const struct qmp_wait *wait, struct error *err);
 /* Looks for the QEMU that an earlier daemon has left running, and sets the state; when there is
  * none any more, the domain is shut off (attached: gone).  DOMAIN is referenced by the caller. */
 void vm_recover(struct domain *domain);

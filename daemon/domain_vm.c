@@ -118,6 +118,23 @@ int vm_adopt(struct domain *domain, pid_t pid, int pidfd, struct error *err)
 
 /* ---- QMP ------------------------------------------------------------------------------------- */
 
+static int check_stopping(void *opaque, struct error *err)
+{
+    struct domains *domains = opaque;
+
+    if (atomic_load(&domains->stopping))
+        return error_set(err, ECANCELED, "bistreamd is being stopped");
+    return 0;
+}
+
+struct qmp_wait vm_wait_ms(struct domains *domains, unsigned ms)
+{
+    return (struct qmp_wait){.deadline = loop_clock() + ms * LOOP_MS,
+                             .check = check_stopping,
+                             .opaque = domains,
+                             .tick_ms = 100};
+}
+
 static void vm_event(void *opaque, const char *name, json_t *data, uint64_t timestamp_us)
 {
     struct domain *domain = opaque;
@@ -160,10 +177,11 @@ static int check_identity(const struct domain *domain, const struct guest_info *
 
 struct qmp *vm_open(struct domain *domain, struct guest_info *ret, struct error *err)
 {
+    struct qmp_wait connecting = vm_wait_ms(domain->domains, VM_CONNECT_MS);
     struct qmp_wait wait = qmp_wait_ms(VM_COMMAND_MS);
     struct qmp *qmp;
 
-    qmp = qmp_connect(domain->domains->qmp, domain->qmp_socket, VM_CONNECT_MS, &vm_handlers, domain,
+    qmp = qmp_connect(domain->domains->qmp, domain->qmp_socket, &connecting, &vm_handlers, domain,
                       err);
     if (qmp && guest_query(qmp, ret, &wait, err) < 0) {
         qmp_free(qmp);
@@ -331,7 +349,7 @@ static int describe(const struct domain *domain, struct launch_texts *texts, str
     return describe_disks(domain, texts, err);
 }
 
-int vm_launch(struct domain *domain, struct error *err)
+int vm_launch(struct domain *domain, const struct qmp_wait *wait, struct error *err)
 {
     CLEANUP(launch_texts_free) struct launch_texts *texts = calloc(1, sizeof *texts);
     struct launch launch;
@@ -346,7 +364,7 @@ int vm_launch(struct domain *domain, struct error *err)
     if (mkdir(domain->log_dir, 0750) < 0 && errno != EEXIST)
         return error_set_errno(err, errno, "can't make the folder %s for the logs of %s",
                                domain->log_dir, domain->name);
-    qmp = launch_qemu(domain->domains->qmp, &launch, VM_LAUNCH_MS, &vm_handlers, domain, err);
+    qmp = launch_qemu(domain->domains->qmp, &launch, wait, &vm_handlers, domain, err);
     if (!qmp) {
         error_prefix(err, "can't start %s", domain->name);
         return err && err->code ? -err->code : -EIO;

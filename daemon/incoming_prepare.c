@@ -417,8 +417,9 @@ static int fill_cookie(const struct incoming *in, struct bs_cookie_destination *
 static int make_guest(struct incoming *in, struct error *err)
 {
     int r = make_volumes(in, err);
+    struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS); /* it may take long to start */
 
-    return r == 0 ? domain_start_incoming(in->domain, err) : r;
+    return r == 0 ? domain_start_incoming(in->domain, &wait, err) : r;
 }
 
 int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *args,

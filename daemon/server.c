@@ -195,6 +195,8 @@ static int start_parts(struct server *server, struct error *err)
 static void stop_parts(struct daemon *daemon)
 {
     eventfd_write(daemon->stop_fd, 1);
+    if (daemon->domains)
+        domains_stop(daemon->domains);
     if (daemon->control)
         control_quiesce(daemon->control);
     if (daemon->jobs)

@@ -253,10 +253,10 @@ static int check_process(const struct launch *launch, pid_t pid, struct error *e
 
 /* Connects to the QEMU that was started, and makes sure that it is the one. */
 static struct qmp *greet(struct qmp_thread *thread, const struct launch *launch, pid_t pid,
-                         unsigned timeout_ms, const struct qmp_handlers *handlers, void *opaque,
-                         struct error *err)
+                         const struct qmp_wait *wait, const struct qmp_handlers *handlers,
+                         void *opaque, struct error *err)
 {
-    struct qmp *qmp = qmp_connect(thread, launch->qmp_socket, timeout_ms, handlers, opaque, err);
+    struct qmp *qmp = qmp_connect(thread, launch->qmp_socket, wait, handlers, opaque, err);
 
     if (qmp && qmp_pid(qmp) != pid) {
         error_set(err, EEXIST, "process %d listens on %s instead of the QEMU just started",
@@ -297,8 +297,9 @@ static void remove_files(const struct start *start, bool started)
         unlink(launch->display + strlen(vnc));
 }
 
-struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, unsigned timeout_ms,
-                        const struct qmp_handlers *handlers, void *opaque, struct error *err)
+struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch,
+                        const struct qmp_wait *wait, const struct qmp_handlers *handlers,
+                        void *opaque, struct error *err)
 {
     struct start start = {
         .launch = launch, .null = -1, .log = -1, .qmp = -1, .admin = -1, .parent = -1};
@@ -314,7 +315,7 @@ struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, 
     }
     close_all(&start); /* from here on QEMU alone holds its sockets: when it ends, we are told */
     if (pidfd >= 0)
-        qmp = greet(thread, launch, pid, timeout_ms, handlers, opaque, &reason);
+        qmp = greet(thread, launch, pid, wait, handlers, opaque, &reason);
     if (qmp)
         return qmp;
     if (pidfd >= 0) {

@@ -67,12 +67,13 @@ struct launch {
 char **launch_argv(const struct launch *launch, int qmp_fd, int admin_fd, struct error *err);
 void launch_free_argv(char **argv);
 
-/* Starts QEMU and waits until its QMP answers, TIMEOUT_MS at the most; old socket files are
+/* Starts QEMU and waits until its QMP answers, as long as WAIT says; old socket files are
  * replaced.  When it fails no process and none of its files but the log is left.  Returns NULL with
  * ERR set: "QEMU (/usr/bin/...) can't be run: No such file or directory" (ENOENT), QEMU's own last
  * line, or that the binary is a script that doesn't end with "exec" of QEMU (EINVAL). */
-struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch, unsigned timeout_ms,
-                        const struct qmp_handlers *handlers, void *opaque, struct error *err);
+struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch,
+                        const struct qmp_wait *wait, const struct qmp_handlers *handlers,
+                        void *opaque, struct error *err);
 
 /* Kills the process (SIGKILL) and waits until it has gone.  Returns 0, also if it had gone before;
  * -ETIMEDOUT if it is still there (stuck in the kernel), or another negative errno; ERR is set. */

@@ -302,10 +302,10 @@ static void init_sync(struct qmp *qmp)
     pthread_mutex_init(&qmp->lock, NULL);
 }
 
-struct qmp *qmp_connect(struct qmp_thread *thread, const char *socket_path, unsigned timeout_ms,
-                        const struct qmp_handlers *handlers, void *opaque, struct error *err)
+struct qmp *qmp_connect(struct qmp_thread *thread, const char *socket_path,
+                        const struct qmp_wait *wait, const struct qmp_handlers *handlers,
+                        void *opaque, struct error *err)
 {
-    struct qmp_wait wait = qmp_wait_ms(timeout_ms);
     struct qmp *qmp = calloc(1, sizeof *qmp);
 
     if (!qmp) {
@@ -329,7 +329,7 @@ struct qmp *qmp_connect(struct qmp_thread *thread, const char *socket_path, unsi
         error_set(err, ENOMEM, "can't connect to QEMU at %s: out of memory", socket_path);
         goto fail;
     }
-    if (negotiate(qmp, &wait, err) < 0 || go_live(qmp, err) < 0)
+    if (negotiate(qmp, wait, err) < 0 || go_live(qmp, err) < 0)
         goto fail;
     return qmp;
 fail:

@@ -50,12 +50,29 @@ struct qmp_handlers {
     void (*closed)(void *opaque);
 };
 
+/* For how long to wait. */
+struct qmp_wait {
+    uint64_t deadline; /* on loop_clock()'s scale (common/loop.h); LOOP_NEVER: none */
+    /* Called in the waiting thread, without a lock, before it sleeps, after each ring of the
+     * bell, and at least every TICK_MS (0: only when the bell rings).  A negative errno ends the
+     * wait and is returned by whoever waits; ERR should hold the reason.  The place to look at
+     * abort flags and to report progress; it may send commands with another qmp_wait.  May be
+     * NULL. */
+    int (*check)(void *opaque, struct error *err);
+    void *opaque;
+    unsigned tick_ms;
+};
+
+/* A wait of MS milliseconds from now, without a check. */
+struct qmp_wait qmp_wait_ms(unsigned ms);
+
 /* Connects to the socket of a QMP monitor, waits for the greeting, and enables out-of-band
  * commands where they are offered.  QEMU talks to one client per socket at a time, a second one
- * gets no greeting: ETIMEDOUT then, and the sentence says so.  ENOENT or ECONNREFUSED: no QEMU
+ * gets no greeting: ETIMEDOUT after WAIT, and the sentence says so.  ENOENT or ECONNREFUSED: no QEMU
  * there.  HANDLERS is copied; NULL: none.  Returns NULL with ERR set; CLOSED isn't called then. */
-struct qmp *qmp_connect(struct qmp_thread *thread, const char *socket_path, unsigned timeout_ms,
-                        const struct qmp_handlers *handlers, void *opaque, struct error *err);
+struct qmp *qmp_connect(struct qmp_thread *thread, const char *socket_path,
+                        const struct qmp_wait *wait, const struct qmp_handlers *handlers,
+                        void *opaque, struct error *err);
 /* Disconnects; QEMU lives on.  No handler runs any more once it has returned.  No other thread
  * may be in a call with QMP.  Not for the QMP thread.  NULL is fine. */
 void qmp_free(struct qmp *qmp);
@@ -76,22 +93,6 @@ bool qmp_has_oob(const struct qmp *qmp);
  * Returns 0, and in RET_PIDFD a pidfd for the caller to close, or -ENOENT or -ECONNREFUSED (no
  * process listens: QEMU ended), or another negative errno; ERR is set. */
 int qmp_peer(const char *socket_path, pid_t *ret_pid, int *ret_pidfd, struct error *err);
-
-/* For how long to wait. */
-struct qmp_wait {
-    uint64_t deadline; /* on loop_clock()'s scale (common/loop.h); LOOP_NEVER: none */
-    /* Called in the waiting thread, without a lock, before it sleeps, after each ring of the
-     * bell, and at least every TICK_MS (0: only when the bell rings).  A negative errno ends the
-     * wait and is returned by whoever waits; ERR should hold the reason.  The place to look at
-     * abort flags and to report progress; it may send commands with another qmp_wait.  May be
-     * NULL. */
-    int (*check)(void *opaque, struct error *err);
-    void *opaque;
-    unsigned tick_ms;
-};
-
-/* A wait of MS milliseconds from now, without a check. */
-struct qmp_wait qmp_wait_ms(unsigned ms);
 
 /* Sends COMMAND with the object ARGS, whose reference is taken in every case (json_object() for
  * none; NULL is reported as out of memory, so that json_pack() can stand in the call), and waits

@@ -41,6 +41,13 @@ static void come_in_fails(struct house *house, const char *name, const char *mor
     assert_string_equal(err.text, sentence);
 }
 
+static int start_incoming(struct domain *domain, struct error *err)
+{
+    struct qmp_wait wait = qmp_wait_ms(30000);
+
+    return domain_start_incoming(domain, &wait, err);
+}
+
 static struct domain *move_away(struct house *house, const char *name, const char *more)
 {
     struct domain *domain = house_start(house, name, more);
@@ -75,7 +82,7 @@ static void test_discard(void **state)
 
     snprintf(path, sizeof path, "%s/web.qcow2", house->pool_dir);
     assert_ok(image_create(path, "qcow2", 8 << 20, NULL, NULL, &err), &err);
-    assert_ok(domain_start_incoming(domain, &err), &err);
+    assert_ok(start_incoming(domain, &err), &err);
     assert_ok(guest_query(domain_qmp(domain, &err), &info, &wait, &err), &err);
     assert_string_equal(info.run_state, "inmigrate");
     assert_false(house_has(house, "state/domains/web.json"));
@@ -100,7 +107,7 @@ static void test_discard_early(void **state)
     assert_unknown(house, "web");
 
     domain = come_in(house, "web", "\"machine\": \"none-such\"", &err);
-    assert_true(domain_start_incoming(domain, &err) < 0);
+    assert_true(start_incoming(domain, &err) < 0);
     assert_string_equal(err.text, "can't start web: QEMU (" QEMU_BINARY ") ended at its start: Use "
                                   "-machine help to list supported machines");
     assert_ok(domain_discard_incoming(domain, &err), &err);
@@ -108,7 +115,7 @@ static void test_discard_early(void **state)
     assert_unknown(house, "web");
 
     domain = come_in(house, "web", "", &err);
-    assert_ok(domain_start_incoming(domain, &err), &err);
+    assert_ok(start_incoming(domain, &err), &err);
     house->others[house->other_count++] = dup(qmp_pidfd(domain_qmp(domain, &err)));
     assert_ok(launch_kill(house->others[0], 10000, &err), &err);
     assert_state(domain, "incoming"); /* until its job says what becomes of it */
@@ -123,7 +130,7 @@ static void test_finish(void **state)
     struct error err = ERROR_INIT;
     struct domain *domain = come_in(house, "web", WITH_UUID, &err);
 
-    assert_ok(domain_start_incoming(domain, &err), &err);
+    assert_ok(start_incoming(domain, &err), &err);
     assert_ok(domain_finish_incoming(domain, true, &err), &err);
     assert_state(domain, "running");
     assert_true(house_has(house, "state/domains/web.json"));
@@ -219,14 +226,14 @@ static void test_comes_back(void **state)
     assert_true(domain_left_image(domain, path));
     snprintf(path, sizeof path, "%s/pool/db.qcow2", house->folder);
     assert_false(domain_left_image(domain, path)); /* another guest's, say */
-    assert_ok(domain_start_incoming(domain, &err), &err);
+    assert_ok(start_incoming(domain, &err), &err);
     assert_ok(domain_discard_incoming(domain, &err), &err);
     assert_state(moved, "moved to there");
     assert_vcpus(moved, 1); /* as it left */
     domain_unref(domain);
 
     domain = come_in(house, "web", WITH_UUID ", \"vcpus\": 2", &err);
-    assert_ok(domain_start_incoming(domain, &err), &err);
+    assert_ok(start_incoming(domain, &err), &err);
     assert_ok(domain_finish_incoming(domain, false, &err), &err);
     assert_state(moved, "paused");
     assert_vcpus(moved, 2);

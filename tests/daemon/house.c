@@ -183,6 +183,7 @@ int house_other_qemu(struct house *house, const char *name, const char *uuid, bo
                             .qmp_socket = socket,
                             .pidfile = pidfile,
                             .log = log};
+    struct qmp_wait wait = qmp_wait_ms(WAIT_MS);
     struct error err = ERROR_INIT;
     struct qmp *qmp;
     int pidfd;
@@ -191,7 +192,7 @@ int house_other_qemu(struct house *house, const char *name, const char *uuid, bo
     snprintf(socket, HOUSE_PATH, "%s/%s.sock", house->folder, name);
     snprintf(pidfile, sizeof pidfile, "%s/%s.pid", house->folder, name);
     snprintf(log, sizeof log, "%s/%s.log", house->folder, name);
-    qmp = launch_qemu(house->qmp, &launch, WAIT_MS, NULL, NULL, &err);
+    qmp = launch_qemu(house->qmp, &launch, &wait, NULL, NULL, &err);
     if (!qmp)
         fail_msg("%s", err.text);
     pidfd = fcntl(qmp_pidfd(qmp), F_DUPFD_CLOEXEC, 0);

@@ -42,8 +42,35 @@ start_daemon a
 goes_on a guest
 nothing_left b
 
-echo "== and then it goes"
+echo "== while the QEMU there never greets"
+cat >"$tmp/mute" <<END
+#!/bin/sh
+[ "\$1" != --version ] || exec $QEMU --version
+exec sleep 1000
+END
+chmod +x "$tmp/mute"
 stop_daemon b
+start_daemon b "qemu_binary = \"$tmp/mute\""
+is_mute()
+{
+    compgen -G "$tmp/b/run/*.admin.qmp"
+}
+remember a
+remember b
+begin a b guest --copy-storage-all
+wait_for "a QEMU that is mute" is_mute
+began=$SECONDS
+kill -INT $client
+ends 1 "aborted by the operator"
+nothing_left a
+nothing_left b
+jq '.disks = [] | .name = "mute"' "$tmp/guest.json" >"$tmp/mute.json"
+in_background "$bistream" -c "$tmp/b/control" start "$tmp/mute.json"
+wait_for "a QEMU that is mute" is_mute
+stop_daemon b
+[ $((SECONDS - began)) -lt 15 ] || fail "it took $((SECONDS - began)) s"
+
+echo "== and then it goes"
 start_daemon b
 must_migrate a b guest --copy-storage-all
 arrived a b guest

@@ -87,15 +87,17 @@ static void test_second_client(void **state)
 {
     struct bench *bench = *state;
     struct vm *vm = vm_new(bench, "a");
+    struct qmp_wait wait = qmp_wait_ms(200);
     struct error err = ERROR_INIT;
     struct qmp *second;
 
     vm_make_disks(vm);
     vm_start(vm, bench);
-    assert_null(qmp_connect(bench->thread, vm->qmp_socket, 200, NULL, NULL, &err));
+    assert_null(qmp_connect(bench->thread, vm->qmp_socket, &wait, NULL, NULL, &err));
     assert_int_equal(err.code, ETIMEDOUT);
     assert_non_null(strstr(err.text, "another QMP client holds this socket"));
-    second = qmp_connect(bench->thread, vm->admin_socket, WAIT_MS, NULL, NULL, &err);
+    wait = qmp_wait_ms(WAIT_MS);
+    second = qmp_connect(bench->thread, vm->admin_socket, &wait, NULL, NULL, &err);
     assert_non_null(second);
     assert_int_equal(qmp_pid(second), qmp_pid(vm->qmp));
     qmp_free(second);
@@ -103,9 +105,10 @@ static void test_second_client(void **state)
 
 static void expect_failure(struct bench *bench, struct vm *vm, int code, const char *sentence)
 {
+    struct qmp_wait wait = qmp_wait_ms(WAIT_MS);
     struct error err = ERROR_INIT;
 
-    assert_null(launch_qemu(bench->thread, &vm->launch, WAIT_MS, NULL, NULL, &err));
+    assert_null(launch_qemu(bench->thread, &vm->launch, &wait, NULL, NULL, &err));
     assert_int_equal(err.code, code);
     if (!strstr(err.text, sentence))
         fail_msg("\"%s\" doesn't say \"%s\"", err.text, sentence);
@@ -183,11 +186,12 @@ static void test_running_one_is_not_replaced(void **state)
 {
     struct bench *bench = *state;
     struct vm *vm = vm_new(bench, "a");
+    struct qmp_wait wait = qmp_wait_ms(WAIT_MS);
     struct error err = ERROR_INIT;
 
     vm_make_disks(vm);
     vm_start(vm, bench);
-    assert_null(launch_qemu(bench->thread, &vm->launch, WAIT_MS, NULL, NULL, &err));
+    assert_null(launch_qemu(bench->thread, &vm->launch, &wait, NULL, NULL, &err));
     assert_int_equal(err.code, EEXIST);
     assert_true(vm_is_running(vm));
 }

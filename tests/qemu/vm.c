@@ -138,9 +138,10 @@ void vm_make_disks(struct vm *vm)
 
 void vm_start(struct vm *vm, struct bench *bench)
 {
+    struct qmp_wait wait = qmp_wait_ms(WAIT_MS);
     struct error err = ERROR_INIT;
 
-    vm->qmp = launch_qemu(bench->thread, &vm->launch, WAIT_MS, NULL, NULL, &err);
+    vm->qmp = launch_qemu(bench->thread, &vm->launch, &wait, NULL, NULL, &err);
     if (!vm->qmp)
         fail_msg("%s", err.text);
     vm->pidfd = fcntl(qmp_pidfd(vm->qmp), F_DUPFD_CLOEXEC, 0);

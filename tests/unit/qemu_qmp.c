@@ -40,8 +40,9 @@ static int end_thread(void **state)
 
 static struct qmp *connect_to(struct fake_qemu *fake)
 {
+    struct qmp_wait wait = qmp_wait_ms(LONG_MS);
     struct error err = ERROR_INIT;
-    struct qmp *qmp = qmp_connect(thread, fake_qemu_path(fake), LONG_MS, NULL, NULL, &err);
+    struct qmp *qmp = qmp_connect(thread, fake_qemu_path(fake), &wait, NULL, NULL, &err);
 
     if (!qmp)
         fail_msg("%s", err.text);
@@ -60,9 +61,10 @@ static void expect_no_connection(void (*script)(struct fake_qemu *), unsigned ms
                                  const char *sentence)
 {
     struct fake_qemu *fake = fake_qemu_new(script);
+    struct qmp_wait wait = qmp_wait_ms(ms);
     struct error err = ERROR_INIT;
 
-    assert_null(qmp_connect(thread, fake_qemu_path(fake), ms, NULL, NULL, &err));
+    assert_null(qmp_connect(thread, fake_qemu_path(fake), &wait, NULL, NULL, &err));
     assert_says(&err, code, sentence);
     fake_qemu_free(fake);
 }
@@ -108,17 +110,37 @@ static void test_bad_servers(void **state)
     expect_no_connection(leave_after_greeting, LONG_MS, ENOTCONN, "qmp_capabilities");
 }
 
+static int give_up(void *opaque, struct error *err)
+{
+    (void)opaque;
+    return error_set(err, ECANCELED, "the operator has lost patience");
+}
+
+/* Who waits for a QEMU that never greets can be called back. */
+static void test_mute_server(void **state)
+{
+    struct fake_qemu *fake = fake_qemu_new(fake_wait_end);
+    struct qmp_wait wait = {.deadline = LOOP_NEVER, .check = give_up};
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_null(qmp_connect(thread, fake_qemu_path(fake), &wait, NULL, NULL, &err));
+    assert_says(&err, ECANCELED, "the operator has lost patience");
+    fake_qemu_free(fake);
+}
+
 static void test_nobody_there(void **state)
 {
+    struct qmp_wait wait = qmp_wait_ms(LONG_MS);
     struct error err = ERROR_INIT;
     char path[200];
 
     (void)state;
-    assert_null(qmp_connect(thread, "/nonexistent/qmp", LONG_MS, NULL, NULL, &err));
+    assert_null(qmp_connect(thread, "/nonexistent/qmp", &wait, NULL, NULL, &err));
     assert_says(&err, ENOENT, "no QEMU listens on /nonexistent/qmp");
     memset(path, 'x', sizeof path - 1);
     path[sizeof path - 1] = '\0';
-    assert_null(qmp_connect(thread, path, LONG_MS, NULL, NULL, &err));
+    assert_null(qmp_connect(thread, path, &wait, NULL, NULL, &err));
     assert_says(&err, ENAMETOOLONG, "too long for a socket");
 }
 
@@ -341,8 +363,9 @@ static void test_events_and_the_end(void **state)
 {
     struct fake_qemu *fake = fake_qemu_new(serve_events);
     struct seen seen = {.events = 0};
+    struct qmp_wait wait = qmp_wait_ms(LONG_MS);
     struct error err = ERROR_INIT;
-    struct qmp *qmp = qmp_connect(thread, fake_qemu_path(fake), LONG_MS, &noting, &seen, &err);
+    struct qmp *qmp = qmp_connect(thread, fake_qemu_path(fake), &wait, &noting, &seen, &err);
     uint64_t bell;
 
     (void)state;
@@ -463,6 +486,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_servers),
+        cmocka_unit_test(test_mute_server),
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_peer),
         cmocka_unit_test(test_errors_and_a_return),
