@@ -48,6 +48,8 @@ int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qm
         return error_set(err, EINVAL,
                          "a bandwidth of %llu bytes per second is more than QEMU takes",
                          (unsigned long long)bandwidth);
+    if (bandwidth == 0)
+        bandwidth = MIGRATION_NO_LIMIT;
     return qmp_execute(qmp, "migrate-set-parameters",
                        json_pack("{s:I}", "max-bandwidth", (json_int_t)bandwidth), wait, NULL, err);
 }

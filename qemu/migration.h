@@ -80,7 +80,9 @@ struct migration_setup {
  * whatever an earlier attempt has set is set back.  -ENOTSUP when this QEMU can't. */
 int migration_prepare(struct qmp *qmp, const struct migration_setup *setup,
                       const struct qmp_wait *wait, struct error *err);
-/* Bytes per second for RAM, 0: no limit; in flight too. */
+/* Bytes per second for RAM, and for disks that go along in the stream, 0: no limit; in flight too.
+ * That is a high one for QEMU, to which a limit of 0 means to send no disk at all. */
+#define MIGRATION_NO_LIMIT (UINT64_C(1) << 40)
 int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qmp_wait *wait,
                             struct error *err);
 

@@ -85,7 +85,8 @@ static int set_parameters(struct qmp *qmp, const struct migration_setup *setup, 
 
     if (args && setup->source) {
         json_object_set_new(args, "downtime-limit", json_integer(downtime));
-        json_object_set_new(args, "max-bandwidth", json_integer(0)); /* the default is 128 MiB/s */
+        /* QEMU's default is 128 MiB/s. */
+        json_object_set_new(args, "max-bandwidth", json_integer((json_int_t)MIGRATION_NO_LIMIT));
     }
     if (args && find_capability(there, "block"))
         json_object_set_new(args, "block-incremental", json_boolean(setup->block_incremental));

@@ -29,7 +29,7 @@ struct relay {
     /* The thread's: descriptors 2i and 2i + 1 belong together, -1 when gone. */
     int fds[2 * CONNECTIONS_MAX];
     size_t count;
-    bool silent;
+    bool silent, one_way;
 };
 
 static void accept_one(struct relay *relay)
@@ -51,6 +51,8 @@ static void carry(struct relay *relay, size_t i)
     int from = relay->fds[i], to = relay->fds[i ^ 1];
     ssize_t n = read(from, buffer, sizeof buffer), sent = 0;
 
+    if (relay->one_way && i % 2 == 1 && n > 0)
+        return;
     while (n > 0 && sent < n) {
         ssize_t part = send(to, buffer + sent, (size_t)(n - sent), MSG_NOSIGNAL);
 
@@ -102,11 +104,12 @@ static void *run_relay(void *opaque)
     return NULL;
 }
 
-struct relay *relay_new(const char *from, const char *to)
+static struct relay *new (const char *from, const char *to, bool one_way)
 {
     struct relay *relay = calloc(1, sizeof *relay);
 
     assert_non_null(relay);
+    relay->one_way = one_way;
     assert_int_equal(qmp_socket_address(from, &relay->from, NULL), 0);
     assert_int_equal(qmp_socket_address(to, &relay->to, NULL), 0);
     relay->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -115,6 +118,16 @@ struct relay *relay_new(const char *from, const char *to)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, relay->order), 0);
     assert_int_equal(pthread_create(&relay->thread, NULL, run_relay, relay), 0);
     return relay;
+}
+
+struct relay *relay_new(const char *from, const char *to)
+{
+    return new (from, to, false);
+}
+
+struct relay *relay_new_one_way(const char *from, const char *to)
+{
+    return new (from, to, true);
 }
 
 static void order(struct relay *relay, char what)

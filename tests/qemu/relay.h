@@ -11,6 +11,8 @@ struct relay;
 
 /* Listens on FROM and connects to TO for each connection. */
 struct relay *relay_new(const char *from, const char *to);
+/* The same, but what comes back from TO gets lost. */
+struct relay *relay_new_one_way(const char *from, const char *to);
 /* From now on nothing is read or written; connections stay. */
 void relay_silence(struct relay *relay);
 /* Closes all connections and ends. */

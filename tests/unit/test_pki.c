@@ -40,15 +40,21 @@ static void add_extension(X509 *certificate, X509 *issuer, int nid, const char *
     X509_EXTENSION_free(extension);
 }
 
-static X509 *make(const char *cn, EVP_PKEY *key, long serial, long begin, long end)
+static void add_part(X509_NAME *name, const char *type, const char *value)
+{
+    must(!value || X509_NAME_add_entry_by_txt(name, type, MBSTRING_UTF8,
+                                              (const unsigned char *)value, -1, -1, 0),
+         type);
+}
+
+static X509 *make(const char *o, const char *cn, EVP_PKEY *key, long serial, long begin, long end)
 {
     X509 *certificate = X509_new();
     X509_NAME *name = X509_NAME_new();
 
     must(certificate && name, "allocation");
-    must(
-        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)cn, -1, -1, 0),
-        cn);
+    add_part(name, "O", o);
+    add_part(name, "CN", cn);
     must(X509_set_version(certificate, X509_VERSION_3) &&
              ASN1_INTEGER_set(X509_get_serialNumber(certificate), serial) &&
              X509_set_subject_name(certificate, name) && X509_set_pubkey(certificate, key) &&
@@ -66,7 +72,7 @@ struct test_ca *test_ca_new(const char *name)
     must(ca, "allocation");
     ca->key = EVP_EC_gen("P-256");
     must(ca->key, "a key");
-    ca->certificate = make(name, ca->key, 1, -DAY, DAY);
+    ca->certificate = make(NULL, name, ca->key, 1, -DAY, DAY);
     must(X509_set_issuer_name(ca->certificate, X509_get_subject_name(ca->certificate)), "issuer");
     add_extension(ca->certificate, ca->certificate, NID_basic_constraints, "critical,CA:TRUE");
     add_extension(ca->certificate, ca->certificate, NID_key_usage, "critical,keyCertSign,cRLSign");
@@ -135,7 +141,7 @@ char *test_pki_dir(struct test_ca *ca, const struct test_certificate *options)
     FILE *out;
 
     must(dir && mkdtemp(dir) && key, "a folder");
-    certificate = make(o->cn ? o->cn : "host", key, o->serial ? o->serial : 1,
+    certificate = make(o->o, o->cn ? o->cn : "host", key, o->serial ? o->serial : 1,
                        o->not_yet ? DAY : -2 * DAY, o->expired ? -DAY : 2 * DAY);
     must(X509_set_issuer_name(certificate, X509_get_subject_name(ca->certificate)), "issuer");
     add_extension(certificate, ca->certificate, NID_basic_constraints, "critical,CA:FALSE");
@@ -154,9 +160,26 @@ char *test_pki_dir(struct test_ca *ca, const struct test_certificate *options)
     return dir;
 }
 
+void test_pki_for_qemu(const char *dir)
+{
+    static const char *const links[][2] = {
+        {"cacert.pem", "ca-cert.pem"},     {"hostcert.pem", "server-cert.pem"},
+        {"hostkey.pem", "server-key.pem"}, {"hostcert.pem", "client-cert.pem"},
+        {"hostkey.pem", "client-key.pem"},
+    };
+    char path[256];
+
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, links[i][1]);
+        must(symlink(links[i][0], path) == 0, path);
+    }
+}
+
 void test_pki_remove(char *dir)
 {
-    static const char *const files[] = {"cacert.pem", "hostcert.pem", "hostkey.pem", "crl.pem"};
+    static const char *const files[] = {"cacert.pem",     "hostcert.pem",    "hostkey.pem",
+                                        "crl.pem",        "ca-cert.pem",     "server-cert.pem",
+                                        "server-key.pem", "client-cert.pem", "client-key.pem"};
     char path[256];
 
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

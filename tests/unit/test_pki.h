@@ -16,6 +16,7 @@ void test_ca_free(struct test_ca *ca);
 
 struct test_certificate {
     const char *cn;         /* NULL: "host" */
+    const char *o;          /* an organisation before it in the subject; NULL: none */
     const char *san;        /* NULL: "DNS:localhost,IP:127.0.0.1,IP:::1" */
     bool expired;           /* yesterday */
     bool not_yet;           /* tomorrow */
@@ -27,6 +28,8 @@ struct test_certificate {
 /* Makes a folder with cacert.pem, hostcert.pem, hostkey.pem and perhaps crl.pem, signed by CA.
  * Returns its path, malloc'ed; CERTIFICATE NULL: all as by default. */
 char *test_pki_dir(struct test_ca *ca, const struct test_certificate *certificate);
+/* Gives the files of that folder the names that QEMU's own TLS wants, too, for both of its sides. */
+void test_pki_for_qemu(const char *dir);
 /* Removes the folder and frees the path. */
 void test_pki_remove(char *dir);
 
