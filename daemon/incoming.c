@@ -21,12 +21,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Lock order: an entry's lock, then the table's.  The domains' come below both. */
-struct incoming_migrations {
-    pthread_mutex_t lock; /* the list, and references of its entries */
-    LIST_HEAD(, incoming) list;
-};
-
 /* ---- the table ------------------------------------------------------------------------------- */
 
 struct incoming_migrations *incoming_new(void)
@@ -122,7 +116,7 @@ static struct incoming *entry_lock(struct incoming_migrations *all, const char *
     return in;
 }
 
-static void entry_unref(struct incoming *in, bool settled)
+void incoming_unref(struct incoming *in, bool settled)
 {
     struct incoming_migrations *all = in->daemon->incoming;
     bool last;
@@ -145,7 +139,7 @@ static void entry_release(struct incoming *in)
     bool settled = in->state == INCOMING_NONE;
 
     pthread_mutex_unlock(&in->lock);
-    entry_unref(in, settled);
+    incoming_unref(in, settled);
 }
 
 /* ---- Prepare --------------------------------------------------------------------------------- */
@@ -226,6 +220,7 @@ int incoming_handle_prepare(void *opaque, const void *args_, void *ret_, struct 
     r = end_earlier_attempts(session, args->uuid, err);
     if (r < 0)
         return r;
+    incoming_prune(session->daemon->incoming);
     in = entry_for(session, args, err);
     if (!in)
         return -err->code;
@@ -429,5 +424,8 @@ static void recover(void *opaque, const char *hex)
 
 int incoming_recover(struct daemon *daemon, struct error *err)
 {
-    return journal_each(daemon->journal, JOURNAL_DESTINATION, recover, daemon, err);
+    int r = journal_each(daemon->journal, JOURNAL_DESTINATION, recover, daemon, err);
+
+    incoming_prune(daemon->incoming);
+    return r;
 }

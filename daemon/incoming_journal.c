@@ -4,7 +4,7 @@
  * state_dir/migrations/ID.json, the destination's side:
  *
  *   {"version": 1, "side": "destination", "state": "prepared", "peer": "hosta", "name": "web",
- *    "uuid": "...", "running": true, "definition": {...} or null for an attached QEMU,
+ *    "uuid": "...", "running": true, "since": 0, "definition": {...} or null for an attached QEMU,
  *    "volumes": [{"path": "...", "fresh": "...", "aside": "..." or null, "created": true,
  *                 "device": 1, "inode": 2}]}
  *
@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -44,9 +45,10 @@ static json_t *to_json(const struct incoming *in, enum incoming_state state)
     char uuid[UUID_TEXT_SIZE];
 
     uuid_to_text(in->uuid, uuid);
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:o}", "version", JOURNAL_VERSION,
-                     "side", JOURNAL_DESTINATION, "state", incoming_state_name(state), "peer",
-                     in->peer, "name", in->name, "uuid", uuid, "running", in->running, "definition",
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:o, s:o}", "version",
+                     JOURNAL_VERSION, "side", JOURNAL_DESTINATION, "state",
+                     incoming_state_name(state), "peer", in->peer, "name", in->name, "uuid", uuid,
+                     "running", in->running, "since", (json_int_t)in->since, "definition",
                      in->definition ? definition_to_json(in->definition, DEFINITION_PEER)
                                     : json_null(),
                      "volumes", volumes_to_json(in));
@@ -79,6 +81,8 @@ int incoming_set_state(struct incoming *in, enum incoming_state state, struct er
 {
     int r;
 
+    if (state == INCOMING_NOT_MINE && in->state != INCOMING_NOT_MINE)
+        in->since = time(NULL);
     if (!incoming_may_follow(in->state, state))
         return error_set(err, EINVAL, "migration %s is '%s' and can't become '%s'", in->hex,
                          incoming_state_name(in->state), incoming_state_name(state));
@@ -136,6 +140,7 @@ static int from_json(struct incoming *in, const json_t *json, struct error *err)
     in->peer = copy_string(json, "peer");
     in->name = copy_string(json, "name");
     in->running = json_is_true(json_object_get(json, "running"));
+    in->since = json_integer_value(json_object_get(json, "since"));
     if (in->state == INCOMING_NONE || !in->peer || !in->name || !uuid ||
         uuid_from_text(uuid, in->uuid) < 0)
         return error_set(err, EINVAL, "state, peer, name or uuid is missing");

@@ -7,6 +7,7 @@
  *     incoming_prepare.c  Prepare: how it is made ready
  *     incoming_decide.c   Finish, the fence, what is settled
  *     incoming_journal.c  state_dir/migrations/ID.json
+ *     incoming_prune.c    entries that nobody asks for any more
  */
 #ifndef DAEMON_INCOMING_PRIVATE_H
 #define DAEMON_INCOMING_PRIVATE_H
@@ -40,6 +41,7 @@ struct incoming {
 
     pthread_mutex_t lock; /* the id's: whatever is done about it is done under it */
     enum incoming_state state;
+    int64_t since;                 /* it is NOT_MINE: seconds since 1970 */
     struct definition *definition; /* NULL: an attached QEMU waited for it */
     struct domain *domain; /* with the job begun, from Prepare (or restart) until it is ours */
     struct volume *volumes;
@@ -51,6 +53,17 @@ struct incoming {
     unsigned references;
     LIST_ENTRY(incoming) link;
 };
+
+/* Lock order: an entry's lock, then the table's.  The domains' come below both. */
+struct incoming_migrations {
+    pthread_mutex_t lock; /* the list, and references of its entries */
+    LIST_HEAD(, incoming) list;
+};
+
+/* Drops a reference; a SETTLED entry leaves the table. */
+void incoming_unref(struct incoming *in, bool settled);
+/* Forgets entries that say "not mine" and nothing else, when they are old or many. */
+void incoming_prune(struct incoming_migrations *all);
 
 /* Creates volumes, starts QEMU, exports the disks, waits for the stream: everything of Prepare.
  * After a failure the caller fences what there is.  Called with the id's lock, as all below. */
