@@ -140,7 +140,7 @@ static void expect_no_migration(struct hosts *hosts)
     }
     assert_int_equal(r, -EIO);
     assert_ok(migration_query(hosts->pair.destination->qmp, &info, WAIT, &err), &err);
-    assert_int_equal(info.state, MIGRATION_SETUP); /* it still waits for the right one */
+    assert_true(info.state == MIGRATION_NONE || info.state == MIGRATION_SETUP); /* it still waits */
     assert_ok(migration_cancel(qmp, WAIT, &err), &err);
     assert_ok(migration_resume_source(qmp, WAIT, &err), &err);
 }
