@@ -14,6 +14,7 @@ enum rpc_caller {
     RPC_CALLER_LOCAL = 1 << 0,   /* the control socket */
     RPC_CALLER_LINK = 1 << 1,    /* a fresh link: an authenticated, allowed peer */
     RPC_CALLER_SESSION = 1 << 2, /* channel 0 of a session */
+    RPC_CALLER_TUNNEL = 1 << 3,  /* a link on which MIGRATE_PREPARE_TUNNEL may come */
 };
 
 struct rpc_procedure {

@@ -61,8 +61,8 @@ static int code_of(int number)
     return EREMOTEIO;
 }
 
-int rpc_error_encode(const struct bs_header *call, const struct error *err, uint8_t **ret_data,
-                     size_t *ret_length)
+static int encode(const struct bs_header *call, int type, const struct error *err,
+                  uint8_t **ret_data, size_t *ret_length)
 {
     struct bs_header header = *call;
     char format[] = "%s", text[ERROR_TEXT_MAX];
@@ -79,9 +79,21 @@ int rpc_error_encode(const struct bs_header *call, const struct error *err, uint
     };
 
     memcpy(text, err->text, sizeof text);
-    header.type = BS_REPLY;
+    header.type = type;
     header.status = BS_ERROR;
     return rpc_message_encode(&header, (xdrproc_t)xdr_bs_error, &body, ret_data, ret_length);
+}
+
+int rpc_error_encode(const struct bs_header *call, const struct error *err, uint8_t **ret_data,
+                     size_t *ret_length)
+{
+    return encode(call, BS_REPLY, err, ret_data, ret_length);
+}
+
+int rpc_error_encode_stream(const struct bs_header *call, const struct error *err,
+                            uint8_t **ret_data, size_t *ret_length)
+{
+    return encode(call, BS_STREAM, err, ret_data, ret_length);
 }
 
 /* A peer's text must neither forge lines nor steer a terminal. */

@@ -18,7 +18,11 @@ enum { RPC_ERR_RPC = 39, RPC_FROM_RPC = 7 }; /* VIR_ERR_RPC, VIR_FROM_RPC */
 int rpc_error_encode(const struct bs_header *call, const struct error *err, uint8_t **ret_data,
                      size_t *ret_length);
 
-/* Decodes the payload of such a reply.  39/7 becomes ENOSYS, whatever its text; other codes go
+/* The same as a STREAM message, which gives up the stream that began with CALL. */
+int rpc_error_encode_stream(const struct bs_header *call, const struct error *err,
+                            uint8_t **ret_data, size_t *ret_length);
+
+/* Decodes the payload of either.  39/7 becomes ENOSYS, whatever its text; other codes go
  * through the table backwards (EREMOTEIO for unknown ones).  The sentence is the peer's, with
  * control characters replaced.  Returns -ERR->code; -EBADMSG when it can't be decoded. */
 int rpc_error_decode(const uint8_t *payload, size_t length, struct error *ret);

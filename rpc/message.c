@@ -29,8 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEAD_SIZE = BS_LENGTH_SIZE + BS_HEADER_SIZE };
-
 static_assert(BS_MESSAGE_MAX <= INT32_MAX && BS_FRAME_MESSAGE_MAX <= BS_MESSAGE_MAX,
               "lengths fit into XDR's and C's integers");
 static_assert(BS_ERROR_TEXT_MAX <= BS_MESSAGE_MAX, "a text never allocates more than a message");
@@ -59,14 +57,18 @@ static uint8_t *put_u64(uint8_t *out, uint64_t value)
     return put_u32(put_u32(out, (uint32_t)(value >> 32)), (uint32_t)value);
 }
 
-static void get_header(const uint8_t *in, struct bs_header *ret)
+size_t rpc_head_decode(const uint8_t in[RPC_HEAD_SIZE], struct bs_header *ret)
 {
+    size_t length = get_u32(in);
+
+    in += BS_LENGTH_SIZE;
     ret->prog = get_u32(in);
     ret->vers = get_u32(in + 4);
     ret->procedure = (int)get_u32(in + 8);
     ret->type = (int)get_u32(in + 12);
     ret->serial = get_u32(in + 16);
     ret->status = (int)get_u32(in + 20);
+    return length;
 }
 
 static uint8_t *put_head(uint8_t *out, const struct bs_header *header, size_t length)
@@ -78,6 +80,11 @@ static uint8_t *put_head(uint8_t *out, const struct bs_header *header, size_t le
     out = put_u32(out, (uint32_t)header->type);
     out = put_u32(out, header->serial);
     return put_u32(out, (uint32_t)header->status);
+}
+
+void rpc_head_encode(uint8_t out[RPC_HEAD_SIZE], const struct bs_header *header, size_t payload)
+{
+    put_head(out, header, RPC_HEAD_SIZE + payload);
 }
 
 /* ---- decoding ------------------------------------------------------------------------------- */
@@ -108,18 +115,18 @@ static int feed_head(struct rpc_decoder *decoder, const uint8_t *data, size_t le
     if (decoder->head_used < BS_LENGTH_SIZE)
         return 0;
     message = get_u32(decoder->head);
-    if (message < HEAD_SIZE || message > BS_MESSAGE_MAX)
+    if (message < RPC_HEAD_SIZE || message > BS_MESSAGE_MAX)
         return -EPROTO;
-    if (decoder->head_used < HEAD_SIZE)
+    if (decoder->head_used < RPC_HEAD_SIZE)
         return 0;
-    get_header(decoder->head + BS_LENGTH_SIZE, &header);
+    rpc_head_decode(decoder->head, &header);
     r = check_header(&header, message);
     if (r < 0)
         return r;
-    r = decoder->callbacks->begin(decoder->opaque, &header, message - HEAD_SIZE);
+    r = decoder->callbacks->begin(decoder->opaque, &header, message - RPC_HEAD_SIZE);
     if (r < 0)
         return r;
-    decoder->payload_left = message - HEAD_SIZE;
+    decoder->payload_left = message - RPC_HEAD_SIZE;
     decoder->in_payload = true;
     return 0;
 }
@@ -238,18 +245,18 @@ int rpc_message_encode(const struct bs_header *header, xdrproc_t proc, const voi
 
     if (proc) {
         size = xdr_sizeof(proc, value);
-        if (size > BS_MESSAGE_MAX - HEAD_SIZE)
+        if (size > BS_MESSAGE_MAX - RPC_HEAD_SIZE)
             return -E2BIG;
     }
-    data = malloc(HEAD_SIZE + size);
+    data = malloc(RPC_HEAD_SIZE + size);
     if (!data)
         return -ENOMEM;
-    put_head(data, header, HEAD_SIZE + size);
+    put_head(data, header, RPC_HEAD_SIZE + size);
     /* xdr_sizeof() is 0 for a value that XDR refuses, and for one that is empty. */
-    if (proc && !encode_exactly(data + HEAD_SIZE, size, proc, value))
+    if (proc && !encode_exactly(data + RPC_HEAD_SIZE, size, proc, value))
         return -EINVAL;
     *ret_data = take_ptr(data);
-    *ret_length = HEAD_SIZE + size;
+    *ret_length = RPC_HEAD_SIZE + size;
     return 0;
 }
 

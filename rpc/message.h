@@ -12,6 +12,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* ---- the head: length word and header -------------------------------------------------------- */
+
+enum { RPC_HEAD_SIZE = BS_LENGTH_SIZE + BS_HEADER_SIZE };
+/* For PAYLOAD bytes that the caller puts behind it. */
+void rpc_head_encode(uint8_t out[RPC_HEAD_SIZE], const struct bs_header *header, size_t payload);
+/* Checks nothing.  Returns the length of the whole message, as it says. */
+size_t rpc_head_decode(const uint8_t in[RPC_HEAD_SIZE], struct bs_header *ret);
+
 /* ---- decoding ------------------------------------------------------------------------------- */
 
 struct rpc_decoder_callbacks {
@@ -30,7 +38,7 @@ struct rpc_decoder {
     void *opaque;
     bool stop_after_message; /* feed() returns behind the end of each message */
     /* below: the codec's own */
-    uint8_t head[BS_LENGTH_SIZE + BS_HEADER_SIZE];
+    uint8_t head[RPC_HEAD_SIZE];
     size_t head_used;
     size_t payload_left;
     bool in_payload;
@@ -67,7 +75,7 @@ int rpc_message_encode(const struct bs_header *header, xdrproc_t proc, const voi
 
 /* Writes length word, header of a STREAM message and frame header (52 bytes) for DATA_LENGTH bytes
  * that the caller puts behind them. */
-enum { RPC_FRAME_OVERHEAD = BS_LENGTH_SIZE + BS_HEADER_SIZE + BS_FRAME_HEADER_SIZE };
+enum { RPC_FRAME_OVERHEAD = RPC_HEAD_SIZE + BS_FRAME_HEADER_SIZE };
 void rpc_frame_encode(uint8_t out[RPC_FRAME_OVERHEAD], uint32_t serial,
                       const struct bs_frame *frame, size_t data_length);
 void rpc_frame_decode(const uint8_t in[BS_FRAME_HEADER_SIZE], struct bs_frame *ret);
