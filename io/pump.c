@@ -128,11 +128,13 @@ static void close_sockets(struct pump *pump, const struct pump_endpoint *endpoin
     }
 }
 
-/* Says CLOSE; "done" has to wait until the last channel is forgotten. */
+/* Says CLOSE, behind what waits for channel 0; "done" has to wait until the last channel is
+ * forgotten. */
 static void try_close(struct pump *pump)
 {
     if (pump->close_said)
         return;
+    calls_flush(pump);
     pump->close_said = mux_session_close(pump->session, pump->close_code,
                                          pump->close_text ? pump->close_text : "") != -EBUSY;
 }
@@ -341,6 +343,7 @@ static struct pump *pump_new(struct tls *link, const struct pump_config *config,
         return NULL;
     pump->link = link;
     pump->handlers = *handlers;
+    pump->tunnel = config->tunnel;
     pump->ping_timeout = config->ping_timeout;
     pump->accept_again = pump->dial_again = pump->state_deadline = LOOP_NEVER;
     TAILQ_INIT(&pump->channels);
@@ -384,6 +387,7 @@ static int set_up(struct pump *pump, const struct pump_config *config)
 {
     const struct mux_config session = {
         .opener = config->opener,
+        .tunnel = config->tunnel,
         .serial = config->serial,
         .local = config->local,
         .remote = config->remote,
@@ -427,8 +431,6 @@ struct pump *pump_start(struct tls *link, const struct pump_config *config,
                   config->name, (unsigned long long)config->memory, config->local.channels);
         goto fail;
     }
-    /* What TLS has read already makes no socket readable. */
-    pump->link_more = tls_pending(link);
     r = calls_start(pump);
     if (r == 0)
         r = pump_thread_create(&pump->thread, run, pump);

@@ -5,6 +5,12 @@
  * channels.  It reads a socket only with credit, writes what was delivered, passes a half-close on
  * as shutdown(2), a dead socket as RESET and a RESET as close(2).
  *
+ * A link can also be pumped that carries no session but the old protocol (pump_config.tunnel): calls,
+ * which are messages of their own there, and at most one stream, from the opener to the acceptor's
+ * "migration".  What is said of channel 0 and of channels holds for them, but for this: nothing comes
+ * back through the stream; an acceptor whose local socket takes nothing more can't hear calls either
+ * once it holds a megabyte; and no answer is awaited when the link is closed.
+ *
  * Calls on channel 0: pump_call() blocks its caller only; calls from the peer are run one after the
  * other on one worker thread per session.
  *
@@ -31,7 +37,8 @@ struct pump_handlers {
      * broke; not by pump_close_endpoint() or the end of the session.  Pump thread; may not block. */
     void (*channel_reset)(void *opaque, const char *endpoint, uint64_t code, const char *text);
 
-    /* Calls that the peer may make on channel 0; NULL: none.  Handlers run on the worker thread and
+    /* Calls that the peer may make on channel 0 (RPC_CALLER_SESSION, in a tunnel
+     * RPC_CALLER_TUNNEL); NULL: none.  Handlers run on the worker thread and
      * get OPAQUE. */
     const struct rpc_program *program;
 
@@ -45,11 +52,13 @@ struct pump_handlers {
 struct pump_config {
     const char *name; /* for the log: "3f2a1c" */
     bool opener;
+    bool tunnel;     /* no session: SERIAL, LOCAL and REMOTE are not used */
     uint32_t serial; /* of the BISTREAM_OPEN call */
     struct mux_limits local, remote;
     uint64_t memory;                      /* bytes, each way */
     uint64_t ping_interval, ping_timeout; /* ns */
-    const void *early;                    /* bytes that were read behind the OPEN message; copied */
+    const void *early; /* bytes that were read from the link and are for the pump, in a tunnel with
+                        * the first call for it; copied */
     size_t early_length;
 };
 
@@ -58,7 +67,8 @@ struct pump *pump_start(struct tls *link, const struct pump_config *config,
                         const struct pump_handlers *handlers, struct error *err);
 
 /* Every connection accepted on LISTENER (a listening UNIX socket, taken over also on failure) opens
- * a channel of its own to ENDPOINT. */
+ * a channel of its own to ENDPOINT.  In a tunnel the first one becomes the stream, as soon as
+ * MIGRATE_PREPARE_TUNNEL was called, and any other is closed. */
 int pump_listen(struct pump *pump, int listener, const char *endpoint, struct error *err);
 
 /* Closes (close(2), never only shutdown) the listener and all local sockets of channels to ENDPOINT
@@ -83,7 +93,8 @@ struct pump_stats {
 /* ENDPOINT NULL: all channels but 0. */
 void pump_get_stats(struct pump *pump, const char *endpoint, struct pump_stats *ret);
 
-/* Ends the session (BS_CLOSE_*), waiting for the peer's answer at most TIMEOUT_MS.  Local sockets
+/* Ends the session (BS_CLOSE_*), waiting for the peer's answer (in a tunnel: until what was to be
+ * said has gone) at most TIMEOUT_MS.  Local sockets
  * and listeners are closed when it returns.  Harmless after the end. */
 void pump_close(struct pump *pump, uint64_t code, const char *text, int timeout_ms);
 

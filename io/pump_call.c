@@ -214,6 +214,7 @@ static void *run_worker(void *opaque)
     struct pump *pump = opaque;
     struct pump_calls *calls = &pump->calls;
     const struct rpc_program *program = pump->handlers.program;
+    const enum rpc_caller caller = pump->tunnel ? RPC_CALLER_TUNNEL : RPC_CALLER_SESSION;
     struct pump_job *job;
 
     pthread_mutex_lock(&calls->lock);
@@ -226,8 +227,8 @@ static void *run_worker(void *opaque)
         TAILQ_REMOVE(&calls->queue, job, link);
         pthread_mutex_unlock(&calls->lock);
         /* Without a reply (no memory for one) the caller's time-out has to do. */
-        if (rpc_dispatch(program ? program : &nothing, RPC_CALLER_SESSION, pump->handlers.opaque,
-                         &job->call, &job->reply, &job->reply_length) < 0)
+        if (rpc_dispatch(program ? program : &nothing, caller, pump->handlers.opaque, &job->call,
+                         &job->reply, &job->reply_length) < 0)
             job->reply = NULL;
         loop_post(pump->loop, &job->work);
         pthread_mutex_lock(&calls->lock);

@@ -317,8 +317,13 @@ int channel_attach(struct pump_channel *channel, int fd)
 
 void channel_opened(void *opaque, uint32_t number, const char *endpoint)
 {
-    if (!channel_new(opaque, number, endpoint, -1))
-        pump_fault(opaque, BS_CLOSE_RESOURCES, "there is not enough memory for another channel");
+    struct pump *pump = opaque;
+    struct pump_channel *channel = channel_new(pump, number, endpoint, -1);
+
+    if (!channel)
+        pump_fault(pump, BS_CLOSE_RESOURCES, "there is not enough memory for another channel");
+    else if (pump->tunnel)
+        channel->in = CHANNEL_IN_ENDED; /* the stream goes one way */
 }
 
 void channel_was_reset(void *opaque, uint32_t number, uint64_t code, const char *text)

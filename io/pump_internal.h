@@ -178,6 +178,7 @@ enum pump_state {
 struct pump {
     char *name;                    /* constant */
     struct pump_handlers handlers; /* constant */
+    bool tunnel;                   /* constant */
     uint64_t ping_timeout;         /* constant */
     struct loop *loop;             /* constant */
     pthread_t thread;              /* constant */
@@ -241,7 +242,7 @@ void link_read(struct pump *pump, size_t budget);
 void link_send(struct pump *pump);
 /* True when all that the session had to say has gone, or never will. */
 bool link_is_done(const struct pump *pump);
-/* Says what the loop is to wait for. */
+/* Says what the loop is to wait for, and whether it shouldn't (link_more). */
 void link_want(struct pump *pump);
 
 #endif

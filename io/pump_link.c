@@ -23,11 +23,14 @@ void link_read(struct pump *pump, size_t budget)
     struct error err = ERROR_INIT;
     size_t used = 0;
 
-    while (used < budget && !pump->session_over && !pump->fault) {
+    while (used < budget && !pump->session_over && !pump->fault &&
+           mux_session_wants_receive(pump->session)) {
         ssize_t n = tls_read(pump->link, pump->staging, sizeof pump->staging, &err);
 
         if (n == -EAGAIN)
             break;
+        if (n == 0 && mux_session_hangup(pump->session))
+            return;
         if (n == 0)
             error_set(&err, ECONNRESET, "%s closed the link without ending the session",
                       tls_peer(pump->link));
@@ -38,7 +41,6 @@ void link_read(struct pump *pump, size_t budget)
         used += (size_t)n;
         mux_session_receive(pump->session, pump->staging, (size_t)n, loop_now(pump->loop));
     }
-    pump->link_more = !pump->session_over && tls_pending(pump->link);
 }
 
 void link_ready(void *opaque, uint32_t events)
@@ -110,8 +112,11 @@ bool link_is_done(const struct pump *pump)
 
 void link_want(struct pump *pump)
 {
-    uint32_t events = pump->session_over ? 0 : EPOLLIN;
+    bool reading = !pump->session_over && mux_session_wants_receive(pump->session);
+    uint32_t events = reading ? EPOLLIN : 0;
 
+    /* What TLS has read already makes no socket readable. */
+    pump->link_more = reading && tls_pending(pump->link);
     if (!link_is_done(pump))
         events |= EPOLLOUT;
     loop_fd_want(pump->link_watch, events);

@@ -89,7 +89,8 @@ static void open_channel(struct pump_listener *listener, int fd)
         return;
     }
     if (r < 0) {
-        log_warning("session %s can't open a channel to %s: %s", pump->name, name, strerror(-r));
+        log_warning("session %s can't open a channel to %s: %s", pump->name, name,
+                    r == -EBUSY ? "a tunnel carries one stream, and no other" : strerror(-r));
         close(fd);
         return;
     }

@@ -127,6 +127,8 @@ struct mux_channel *mux_channel_new(struct mux_session *session, uint32_t number
     channel->receive_limit = session->config.local.first_window;
     channel->window = channel->receive_limit;
     channel->measured_at = session->now;
+    if (session->config.tunnel)
+        mux_tunnel_set_up(channel);
     channel->next = *bucket;
     *bucket = channel;
     mux_credit_charge_receive(channel);
@@ -177,6 +179,12 @@ int mux_channel_open(struct mux_session *session, const char *endpoint, uint32_t
         return -EINVAL;
     if (session->state != MUX_OPEN)
         return -EPIPE;
+    if (session->config.tunnel) {
+        int r = mux_tunnel_may_open(session, endpoint);
+
+        if (r < 0)
+            return r;
+    }
     if (session->ours >= session->config.remote.channels || session->next_number > UINT32_MAX - 2)
         return -EMFILE;
 

@@ -76,8 +76,8 @@ void mux_credit_charge_receive(struct mux_channel *channel)
 
     if (channel->reset != MUX_RESET_NONE)
         held = 0; /* what comes is dropped */
-    else if (channel->receive != MUX_RECEIVE_OPEN)
-        held = channel->received - channel->taken; /* no more will come */
+    else if (channel->receive != MUX_RECEIVE_OPEN || channel->session->config.tunnel)
+        held = channel->received - channel->taken; /* no more will come, or nobody counts on it */
     else
         held = channel->receive_limit - channel->taken;
     pool_charge(&channel->session->receive_pool, &channel->receive_charge, held);
@@ -143,6 +143,8 @@ void mux_credit_moved(struct mux_channel *channel)
     uint64_t limit, quarter;
 
     mux_credit_charge_receive(channel);
+    if (channel->session->config.tunnel)
+        return; /* credit is the link's own back pressure */
     measure_rate(channel);
     if (channel->receive >= MUX_RECEIVE_TAKEN)
         return;
@@ -164,6 +166,8 @@ void mux_credit_grant(struct mux_channel *channel, uint64_t *ret_received, uint6
 
 void mux_credit_quiet(struct mux_channel *channel)
 {
+    if (channel->session->config.tunnel)
+        return;
     channel->window = channel->session->config.local.first_window;
     if (channel->reset == MUX_RESET_NONE && channel->receive < MUX_RECEIVE_TAKEN &&
         channel->received > channel->said_received)

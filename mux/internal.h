@@ -11,6 +11,7 @@
  *  schedule.c  who is next
  *  send.c      frames for the link, built in that order
  *  timer.c     PING, the round trip, and what becomes of quiet channels
+ *  tunnel.c    the old protocol: messages from and for the link where there are no frames
  *
  * Everything that a frame from the peer brings about is noted in flags (say_* of the session, say
  * of the channel), which send.c turns into frames later.  So reading never waits for writing and
@@ -36,6 +37,8 @@ enum {
     MUX_GATHER_MIN = 256 * 1024,
     MUX_GATHER_MAX = 1024 * 1024,
     MUX_GATHER_SMALL = 64 * 1024, /* for MUX_SMALL_TIME after a small message */
+    MUX_TUNNEL_BUFFER =
+        1024 * 1024, /* that a tunnel holds of its stream before the link isn't read any more */
 };
 
 #define MUX_MILLISECOND UINT64_C(1000000)
@@ -157,6 +160,28 @@ struct mux_input {
     size_t text_used;
 };
 
+/* What a message that comes through a tunnel is. */
+enum mux_tunnel_message {
+    MUX_TUNNEL_NOTHING, /* keepalive, or skipped */
+    MUX_TUNNEL_CALLS,   /* for channel 0 */
+    MUX_TUNNEL_DATA,
+    MUX_TUNNEL_END,
+    MUX_TUNNEL_ERROR,
+};
+
+struct mux_tunnel {
+    bool known;                      /* the call that begins the stream has been seen */
+    uint32_t serial;                 /* its, and the stream's */
+    bool begun;                      /* there is or was a stream: there is no other */
+    bool broken_off;                 /* it was alive when the session ended: an ERROR says so */
+    bool held_back;                  /* the link wasn't read for a while because of the stream */
+    uint64_t pongs;                  /* that came: they have no tokens, but come in order */
+    size_t call_left;                /* of the message on channel 0 that is going out */
+    enum mux_tunnel_message message; /* that is coming in */
+    uint8_t *error;                  /* its payload, when that is an error */
+    size_t error_used;
+};
+
 struct mux_session {
     struct mux_config config;
     enum mux_session_state state;
@@ -197,9 +222,26 @@ struct mux_session {
     char close_text[BS_TEXT_MAX + 1];
 
     struct mux_input input;
+    struct mux_tunnel tunnel; /* with config.tunnel */
 };
 
+/* The buffer that is being filled for the link. */
+struct mux_output {
+    uint8_t *data;
+    size_t size, used;
+    bool urgent;
+    bool bulk_behind; /* a message of bulk stands behind what is urgent */
+};
+
+static inline bool mux_output_has_room(const struct mux_output *out, size_t length)
+{
+    return length <= out->size - out->used;
+}
+
 /* session.c */
+
+/* Ends the session for its user, who hears CODE and TEXT.  Harmless after the end. */
+void mux_session_finish(struct mux_session *session, uint64_t code, const char *text);
 
 /* The peer broke a rule: ends the session with a CLOSE that names it.  Returns -EPROTO. */
 int mux_session_violation(struct mux_session *session, const char *format, ...)
@@ -208,6 +250,23 @@ int mux_session_violation(struct mux_session *session, const char *format, ...)
 int mux_session_fail(struct mux_session *session, uint64_t code, const char *text);
 /* The peer said CLOSE. */
 void mux_session_peer_closed(struct mux_session *session, uint64_t code, const char *text);
+
+/* receive.c */
+
+/* A message of the keepalive program has begun.  Returns 0 or -EPROTO. */
+int mux_receive_keepalive(struct mux_session *session, const struct bs_header *header,
+                          size_t length);
+/* The peer's half of CHANNEL has ended, for the first time. */
+void mux_receive_end(struct mux_channel *channel);
+
+/* send.c */
+
+/* Puts a message of the keepalive program.  Returns false when it doesn't fit. */
+bool mux_send_keepalive(struct mux_output *out, int procedure);
+/* Whatever else there is, the end goes first, or alone. */
+bool mux_send_is_over(const struct mux_session *session);
+/* LENGTH bytes of CHANNEL stand in the buffer. */
+void mux_send_advance(struct mux_channel *channel, size_t length);
 
 /* channel.c */
 
@@ -276,6 +335,16 @@ struct mux_channel *mux_schedule_next(struct mux_session *session);
 void mux_schedule_turn(struct mux_channel *channel, size_t length);
 /* CHANNEL has no turns any more. */
 void mux_schedule_remove(struct mux_channel *channel);
+
+/* tunnel.c */
+
+extern const struct rpc_decoder_callbacks mux_tunnel_decoder;
+/* What the stream of a tunnel, and its channel 0, have other than channels of a session. */
+void mux_tunnel_set_up(struct mux_channel *channel);
+/* May the stream be opened here?  Returns 0, or what mux_channel_open() says then. */
+int mux_tunnel_may_open(struct mux_session *session, const char *endpoint);
+/* Puts what there is to say. */
+void mux_tunnel_put(struct mux_session *session, struct mux_output *out);
 
 /* timer.c */
 

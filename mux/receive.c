@@ -130,6 +130,15 @@ static int end_limit(struct mux_session *session)
     return 0;
 }
 
+void mux_receive_end(struct mux_channel *channel)
+{
+    if (!mux_channel_set_receive(channel, MUX_RECEIVE_ENDED))
+        return;
+    mux_credit_charge_receive(channel);
+    if (channel->reset == MUX_RESET_NONE)
+        mux_stream_tell_eof(channel);
+}
+
 static int end_eof(struct mux_session *session)
 {
     const struct bs_frame *frame = &session->input.frame;
@@ -141,11 +150,7 @@ static int end_eof(struct mux_session *session)
         return mux_session_violation(
             session, "EOF on channel %u: offset %" PRIu64 " where %" PRIu64 " is next",
             frame->channel, frame->offset, channel->received);
-    if (!mux_channel_set_receive(channel, MUX_RECEIVE_ENDED))
-        return 0; /* said again */
-    mux_credit_charge_receive(channel);
-    if (channel->reset == MUX_RESET_NONE)
-        mux_stream_tell_eof(channel);
+    mux_receive_end(channel); /* or it is said again */
     return 0;
 }
 
@@ -298,14 +303,13 @@ static int begin_frame(struct mux_session *session)
 
 /* ---- messages: what the codec calls --------------------------------------------------------- */
 
-static int begin_keepalive(struct mux_session *session, const struct bs_header *header,
-                           size_t length)
+int mux_receive_keepalive(struct mux_session *session, const struct bs_header *header,
+                          size_t length)
 {
     if (header->vers != BS_KEEPALIVE_VERSION || header->type != BS_EVENT || length != 0 ||
         (header->procedure != BS_KEEPALIVE_PING && header->procedure != BS_KEEPALIVE_PONG))
         return mux_session_violation(session, "message of the keepalive program that is neither "
                                               "its PING nor its PONG");
-    session->input.keepalive = true;
     if (header->procedure == BS_KEEPALIVE_PING)
         session->say_keepalive = true;
     return 0;
@@ -323,8 +327,10 @@ static int begin_message(void *opaque, const struct bs_header *header, size_t le
     input->head_used = 0;
     input->text_used = 0;
     input->text[0] = '\0';
-    if (header->prog == BS_KEEPALIVE_PROGRAM)
-        return begin_keepalive(session, header, length);
+    if (header->prog == BS_KEEPALIVE_PROGRAM) {
+        input->keepalive = true;
+        return mux_receive_keepalive(session, header, length);
+    }
     if (header->prog != BS_PROGRAM || header->vers != BS_VERSION || header->type != BS_STREAM ||
         header->procedure != BS_PROC_BISTREAM_OPEN || header->status != BS_CONTINUE)
         return mux_session_violation(session,
@@ -397,7 +403,8 @@ int mux_session_receive(struct mux_session *session, const uint8_t *data, size_t
     if (length == 0)
         return 0;
     session->received_at = now;
-    session->input.decoder.callbacks = &decoder_callbacks;
+    session->input.decoder.callbacks =
+        session->config.tunnel ? &mux_tunnel_decoder : &decoder_callbacks;
     session->input.decoder.opaque = session;
     if (session->deaf)
         return -EPROTO;

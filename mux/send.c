@@ -18,35 +18,13 @@
 
 #include <string.h>
 
-struct output {
-    uint8_t *data;
-    size_t size, used;
-    bool urgent;
-    bool bulk_behind; /* a message of bulk stands behind what is urgent */
-};
-
-static const uint8_t keepalive_pong[] = {
-    0,    0,    0,    28,   /* length */
-    0x6b, 0x65, 0x65, 0x70, /* BS_KEEPALIVE_PROGRAM */
-    0,    0,    0,    BS_KEEPALIVE_VERSION,
-    0,    0,    0,    BS_KEEPALIVE_PONG,
-    0,    0,    0,    BS_EVENT,
-    0,    0,    0,    0, /* serial */
-    0,    0,    0,    BS_OK,
-};
-
-static bool has_room(const struct output *out, size_t length)
-{
-    return length <= out->size - out->used;
-}
-
 /* Returns false, having done nothing, when the frame doesn't fit any more. */
-static bool put_frame(struct mux_session *session, struct output *out, const struct bs_frame *frame,
-                      const char *text)
+static bool put_frame(struct mux_session *session, struct mux_output *out,
+                      const struct bs_frame *frame, const char *text)
 {
     size_t length = strlen(text);
 
-    if (!has_room(out, RPC_FRAME_OVERHEAD + length))
+    if (!mux_output_has_room(out, RPC_FRAME_OVERHEAD + length))
         return false;
     rpc_frame_encode(out->data + out->used, session->config.serial, frame, length);
     memcpy(out->data + out->used + RPC_FRAME_OVERHEAD, text, length);
@@ -58,18 +36,33 @@ static bool put_frame(struct mux_session *session, struct output *out, const str
 
 /* ---- frames of the session ------------------------------------------------------------------ */
 
-static bool put_keepalive(struct mux_session *session, struct output *out)
+bool mux_send_keepalive(struct mux_output *out, int procedure)
 {
-    if (!has_room(out, sizeof keepalive_pong))
+    const struct bs_header header = {
+        .prog = BS_KEEPALIVE_PROGRAM,
+        .vers = BS_KEEPALIVE_VERSION,
+        .procedure = procedure,
+        .type = BS_EVENT,
+        .status = BS_OK,
+    };
+
+    if (!mux_output_has_room(out, RPC_HEAD_SIZE))
         return false;
-    memcpy(out->data + out->used, keepalive_pong, sizeof keepalive_pong);
-    out->used += sizeof keepalive_pong;
+    rpc_head_encode(out->data + out->used, &header, 0);
+    out->used += RPC_HEAD_SIZE;
     out->urgent = true;
+    return true;
+}
+
+static bool put_keepalive(struct mux_session *session, struct mux_output *out)
+{
+    if (!mux_send_keepalive(out, BS_KEEPALIVE_PONG))
+        return false;
     session->say_keepalive = false;
     return true;
 }
 
-static bool put_pong(struct mux_session *session, struct output *out)
+static bool put_pong(struct mux_session *session, struct mux_output *out)
 {
     const struct bs_frame frame = {.type = BS_FRAME_PONG, .offset = session->pong_token};
 
@@ -79,7 +72,7 @@ static bool put_pong(struct mux_session *session, struct output *out)
     return true;
 }
 
-static bool put_ping(struct mux_session *session, struct output *out)
+static bool put_ping(struct mux_session *session, struct mux_output *out)
 {
     const struct bs_frame frame = {.type = BS_FRAME_PING, .offset = session->ping_token + 1};
 
@@ -89,7 +82,7 @@ static bool put_ping(struct mux_session *session, struct output *out)
     return true;
 }
 
-static void put_close(struct mux_session *session, struct output *out)
+static void put_close(struct mux_session *session, struct mux_output *out)
 {
     const struct bs_frame frame = {.type = BS_FRAME_CLOSE, .limit = session->close_code};
 
@@ -101,7 +94,7 @@ static void put_close(struct mux_session *session, struct output *out)
 
 /* ---- frames of a channel -------------------------------------------------------------------- */
 
-static bool put_open(struct mux_channel *channel, struct output *out)
+static bool put_open(struct mux_channel *channel, struct mux_output *out)
 {
     struct mux_session *session = channel->session;
     const struct bs_frame frame = {.type = BS_FRAME_OPEN, .channel = channel->number};
@@ -113,7 +106,7 @@ static bool put_open(struct mux_channel *channel, struct output *out)
     return true;
 }
 
-static bool put_eof(struct mux_channel *channel, struct output *out)
+static bool put_eof(struct mux_channel *channel, struct mux_output *out)
 {
     const struct bs_frame frame = {
         .type = BS_FRAME_EOF, .channel = channel->number, .offset = channel->sent};
@@ -125,12 +118,12 @@ static bool put_eof(struct mux_channel *channel, struct output *out)
     return true;
 }
 
-static bool put_limit(struct mux_channel *channel, struct output *out)
+static bool put_limit(struct mux_channel *channel, struct mux_output *out)
 {
     struct bs_frame frame = {.type = BS_FRAME_LIMIT, .channel = channel->number};
     uint64_t received, limit;
 
-    if (!has_room(out, RPC_FRAME_OVERHEAD))
+    if (!mux_output_has_room(out, RPC_FRAME_OVERHEAD))
         return false;
     mux_credit_grant(channel, &received, &limit);
     frame.offset = received;
@@ -142,7 +135,7 @@ static bool put_limit(struct mux_channel *channel, struct output *out)
     return true;
 }
 
-static bool put_reset(struct mux_channel *channel, struct output *out)
+static bool put_reset(struct mux_channel *channel, struct mux_output *out)
 {
     const struct bs_frame frame = {
         .type = BS_FRAME_RESET, .channel = channel->number, .limit = channel->reset_code};
@@ -157,7 +150,7 @@ static bool put_reset(struct mux_channel *channel, struct output *out)
 
 /* One frame of those that CHANNEL has due.  The LIMIT comes last: it may make the channel
  * forgotten. */
-static bool put_due(struct mux_channel *channel, struct output *out)
+static bool put_due(struct mux_channel *channel, struct mux_output *out)
 {
     if ((channel->say & MUX_SAY_OPEN) && (channel->say & MUX_SAY_RESET)) {
         mux_channel_forget(channel); /* the peer never heard of it: its number is skipped */
@@ -173,7 +166,7 @@ static bool put_due(struct mux_channel *channel, struct output *out)
 }
 
 /* Everything that is due other than DATA and CLOSE.  Returns false when it didn't all fit. */
-static bool put_control(struct mux_session *session, struct output *out)
+static bool put_control(struct mux_session *session, struct mux_output *out)
 {
     struct mux_channel *channel;
 
@@ -191,7 +184,15 @@ static bool put_control(struct mux_session *session, struct output *out)
 
 /* ---- DATA ----------------------------------------------------------------------------------- */
 
-static bool put_data(struct mux_channel *channel, struct output *out)
+void mux_send_advance(struct mux_channel *channel, size_t length)
+{
+    channel->sent += length;
+    mux_schedule_turn(channel, length);
+    if (channel->sent == channel->queued && channel->send == MUX_SEND_ENDING)
+        mux_schedule_say(channel, MUX_SAY_EOF);
+}
+
+static bool put_data(struct mux_channel *channel, struct mux_output *out)
 {
     struct mux_session *session = channel->session;
     size_t length = (size_t)min_u64(channel->queued - channel->sent, MUX_QUANTUM);
@@ -199,7 +200,7 @@ static bool put_data(struct mux_channel *channel, struct output *out)
         .type = BS_FRAME_DATA, .channel = channel->number, .offset = channel->sent};
     bool small = channel->number == 0 || channel->fresh;
 
-    if (!has_room(out, RPC_FRAME_OVERHEAD + length) || (!small && out->bulk_behind))
+    if (!mux_output_has_room(out, RPC_FRAME_OVERHEAD + length) || (!small && out->bulk_behind))
         return false;
     rpc_frame_encode(out->data + out->used, session->config.serial, &frame, length);
     ring_copy(&channel->out, (size_t)(channel->sent - channel->acked),
@@ -212,24 +213,20 @@ static bool put_data(struct mux_channel *channel, struct output *out)
         session->small_at = session->now;
     }
 
-    channel->sent += length;
-    mux_schedule_turn(channel, length);
-    if (channel->sent == channel->queued && channel->send == MUX_SEND_ENDING)
-        mux_schedule_say(channel, MUX_SAY_EOF);
+    mux_send_advance(channel, length);
     mux_credit_recheck(channel);
     return true;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------ */
 
-/* Whatever else there is, CLOSE goes first, or alone. */
-static bool is_over(const struct mux_session *session)
+bool mux_send_is_over(const struct mux_session *session)
 {
     return session->state == MUX_CLOSED ||
            (session->state == MUX_CLOSING && session->close_code != BS_CLOSE_DONE);
 }
 
-static void put_messages(struct mux_session *session, struct output *out)
+static void put_messages(struct mux_session *session, struct mux_output *out)
 {
     struct mux_channel *channel;
 
@@ -248,10 +245,12 @@ static void put_messages(struct mux_session *session, struct output *out)
 size_t mux_session_send(struct mux_session *session, uint8_t *buffer, size_t size, uint64_t now,
                         bool *ret_urgent)
 {
-    struct output out = {.data = buffer, .size = size};
+    struct mux_output out = {.data = buffer, .size = size};
 
     session->now = now;
-    if (is_over(session)) {
+    if (session->config.tunnel) {
+        mux_tunnel_put(session, &out);
+    } else if (mux_send_is_over(session)) {
         if (session->say_close)
             put_close(session, &out);
     } else if (!session->close_sent) {
@@ -265,7 +264,7 @@ bool mux_session_wants_send(const struct mux_session *session)
 {
     if (session->say_close)
         return true;
-    if (is_over(session) || session->close_sent)
+    if (mux_send_is_over(session) || session->close_sent)
         return false;
     return session->say_keepalive || session->say_pong || session->say_ping ||
            !TAILQ_EMPTY(&session->control) || session->unsent > 0;

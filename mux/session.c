@@ -56,6 +56,12 @@ struct mux_session *mux_session_new(const struct mux_config *config, uint64_t no
     if (!session)
         return NULL;
     session->config = *config;
+    if (config->tunnel) {
+        const struct mux_limits none = {MUX_TUNNEL_BUFFER, 0}, one = {MUX_TUNNEL_BUFFER, 1};
+
+        session->config.local = config->opener ? none : one;
+        session->config.remote = config->opener ? one : none;
+    }
     session->now = session->received_at = session->ping_at = now;
     session->quiet_at = UINT64_MAX;
     session->next_number = config->opener ? 1 : 2;
@@ -85,6 +91,7 @@ void mux_session_free(struct mux_session *session)
         while (session->buckets[i])
             mux_channel_free(session->buckets[i]);
     free(session->buckets);
+    free(session->tunnel.error);
     free(session);
 }
 
@@ -104,14 +111,15 @@ static void reset_channels(struct mux_session *session, const char *text)
             if (number == 0)
                 continue;
             mux_channel_free(channel);
-            if (!known)
-                session->config.callbacks->reset(session->config.opaque, number, BS_RESET_CLOSED,
-                                                 text);
+            if (known)
+                continue;
+            session->tunnel.broken_off = true;
+            session->config.callbacks->reset(session->config.opaque, number, BS_RESET_CLOSED, text);
         }
     }
 }
 
-static void finish(struct mux_session *session, uint64_t code, const char *text)
+void mux_session_finish(struct mux_session *session, uint64_t code, const char *text)
 {
     if (session->state == MUX_CLOSED)
         return;
@@ -134,7 +142,7 @@ int mux_session_fail(struct mux_session *session, uint64_t code, const char *tex
 {
     session->deaf = true;
     set_close(session, code, text);
-    finish(session, code, text);
+    mux_session_finish(session, code, text);
     return -EPROTO;
 }
 
@@ -156,7 +164,7 @@ void mux_session_peer_closed(struct mux_session *session, uint64_t code, const c
         text = session->close_text;
     if (session->state == MUX_OPEN)
         set_close(session, code, "");
-    finish(session, code, text);
+    mux_session_finish(session, code, text);
 }
 
 int mux_session_close(struct mux_session *session, uint64_t code, const char *text)
@@ -175,7 +183,22 @@ void mux_session_abandon(struct mux_session *session, uint64_t code, const char 
 {
     session->deaf = true;
     session->say_close = false;
-    finish(session, code, text);
+    mux_session_finish(session, code, text);
+}
+
+bool mux_session_hangup(struct mux_session *session)
+{
+    const struct rpc_decoder *decoder = &session->input.decoder;
+
+    if (!session->config.tunnel || session->state == MUX_CLOSED)
+        return false;
+    if (session->state == MUX_OPEN &&
+        (session->ours + session->theirs > 0 || decoder->head_used > 0 || decoder->in_payload))
+        return false;
+    session->deaf = true;
+    session->say_close = false;
+    mux_session_finish(session, session->close_code, session->close_text);
+    return true;
 }
 
 /* ---- figures -------------------------------------------------------------------------------- */

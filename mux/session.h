@@ -7,10 +7,15 @@
  * The session does no I/O, starts no thread, reads no clock and logs nothing; what it has to say it
  * says through callbacks.  docs/protocol.md has the rules of the wire.
  *
+ * A session can also speak the old protocol (mux_config.tunnel): then there are no frames but plain
+ * messages, channel 0 for the calls among them, and at most one channel more, whose number is 1, for
+ * the stream that MIGRATE_PREPARE_TUNNEL begins, from the opener to the acceptor.
+ *
  * One thread at a time.  A callback must not call back into the session.  opened(), data(), eof(),
  * writable(), reset(), forgotten() and closed() come out of mux_session_receive(); writable() and
  * forgotten() also out of mux_session_send(), eof() out of mux_channel_consume(), reset() and
- * closed() out of mux_session_abandon(), reset() out of mux_session_close().
+ * closed() out of mux_session_abandon(), reset() out of mux_session_close(), and closed() in a tunnel
+ * out of mux_session_send() and mux_session_hangup().
  */
 #ifndef MUX_SESSION_H
 #define MUX_SESSION_H
@@ -57,8 +62,12 @@ struct mux_callbacks {
     void (*closed)(void *opaque, uint64_t code, const char *text);
 };
 
+/* What the stream of a tunnel leads to; no name of it is on the wire. */
+#define MUX_TUNNEL_ENDPOINT "migration"
+
 struct mux_config {
-    bool opener;                     /* this side called BISTREAM_OPEN */
+    bool opener;                     /* this side called BISTREAM_OPEN, or dialled the tunnel */
+    bool tunnel;                     /* the old protocol; SERIAL, LOCAL and REMOTE are not used */
     uint32_t serial;                 /* of that call: stands in every STREAM message */
     struct mux_limits local, remote; /* what this side said, and what the peer said */
     uint64_t memory;                 /* cap of each of the two pools, in bytes */
@@ -81,6 +90,15 @@ void mux_session_free(struct mux_session *session);
 int mux_session_receive(struct mux_session *session, const uint8_t *data, size_t length,
                         uint64_t now);
 
+/* False while a tunnel holds as much of its stream as it may and the local socket takes no more: the
+ * link shouldn't be read now, so that the peer is held up. */
+bool mux_session_wants_receive(const struct mux_session *session);
+
+/* The peer has closed the link, which is how a tunnel ends.  Returns true when that was in order and
+ * closed() has been called; false when something was still going on (always in a session, whose end is
+ * CLOSE): the link is broken. */
+bool mux_session_hangup(struct mux_session *session);
+
 /* Puts whole messages for the link into BUFFER, as many as fit and as there are.  SIZE is at least
  * BS_FRAME_MESSAGE_MAX.  Each message is at most that long, so one TLS record holds it.
  * *RET_URGENT says that control frames (other than LIMIT), channel 0 or small messages are in
@@ -101,7 +119,8 @@ uint64_t mux_session_deadline(const struct mux_session *session);
 /* Does what time asks for.  Returns 0, or -ETIMEDOUT when the link is dead. */
 int mux_session_tick(struct mux_session *session, uint64_t now);
 
-/* Begins the end of the session.  CODE is BS_CLOSE_*.  BS_CLOSE_DONE wants all channels but 0
+/* Begins the end of the session (in a tunnel: what was handed over for channel 0 goes out, then an
+ * ERROR with TEXT when there is a stream, then closed() says that the link may be closed).  CODE is BS_CLOSE_*.  BS_CLOSE_DONE wants all channels but 0
  * forgotten (-EBUSY otherwise) and goes out behind what was handed over for channel 0; any other
  * code goes out at once and resets the rest.  closed() follows the peer's answer; what the peer
  * says before it is skipped.  Harmless after the end. */
@@ -121,7 +140,9 @@ void mux_session_get_stats(const struct mux_session *session, struct mux_session
 /* ---- channels ------------------------------------------------------------------------------- */
 
 /* Opens a channel to ENDPOINT at the far side.  Returns 0 with its number; -EINVAL for a name the
- * wire can't carry, -EMFILE when the peer allows no more, -ENOMEM, -EPIPE after the end. */
+ * wire can't carry, -EMFILE when the peer allows no more now (in a tunnel: the call that begins the
+ * stream has not gone out), -EBUSY for a second stream in a tunnel or one from the acceptor, -ENOMEM,
+ * -EPIPE after the end. */
 int mux_channel_open(struct mux_session *session, const char *endpoint, uint32_t *ret_channel);
 
 /* Bytes that may be handed over now: what the peer's credit and the send pool allow, and no more

@@ -114,7 +114,7 @@ static uint64_t ping_deadline(const struct mux_session *session)
 
 static uint64_t dead_deadline(const struct mux_session *session)
 {
-    if (session->config.ping_timeout == 0)
+    if (session->config.ping_timeout == 0 || !mux_session_wants_receive(session))
         return UINT64_MAX;
     return later(session->received_at, session->config.ping_timeout);
 }
@@ -133,6 +133,10 @@ int mux_session_tick(struct mux_session *session, uint64_t now)
     session->now = now;
     if (session->state == MUX_CLOSED)
         return 0;
+    if (session->tunnel.held_back && mux_session_wants_receive(session)) {
+        session->tunnel.held_back = false;
+        session->received_at = now; /* the peer could not be heard before */
+    }
     if (now >= dead_deadline(session))
         return -ETIMEDOUT;
     if (session->close_sent)
