@@ -78,6 +78,9 @@ struct qmp *launch_qemu(struct qmp_thread *thread, const struct launch *launch,
 /* Kills the process (SIGKILL) and waits until it has gone.  Returns 0, also if it had gone before;
  * -ETIMEDOUT if it is still there (stuck in the kernel), or another negative errno; ERR is set. */
 int launch_kill(int pidfd, unsigned timeout_ms, struct error *err);
+/* Asks the process to end (SIGTERM) and waits for that.  Returns 0, also if it had gone before, or
+ * -ETIMEDOUT, or another negative errno. */
+int launch_terminate(int pidfd, unsigned timeout_ms);
 /* Has the process ended? */
 bool launch_ended(int pidfd);
 /* Waits for that, TIMEOUT_MS at the most. */
@@ -93,6 +96,10 @@ int launch_find(const char *qmp_socket, const char *pidfile, pid_t *ret_pid, int
 
 /* The process that locks PIDFILE, as QEMU does as long as it lives; 0: none, or a negative errno. */
 pid_t launch_lock_holder(const char *pidfile);
+
+/* The same with a pidfd of it in RET_PIDFD, for the caller to close.  Returns 0, -ESRCH when there is
+ * none, or another negative errno. */
+int launch_find_holder(const char *pidfile, int *ret_pidfd);
 
 /* The last line that QEMU wrote into LOG, without its newline; "" when there is none. */
 void launch_last_words(const char *log, char *ret, size_t size);

@@ -61,21 +61,30 @@ static pid_t pid_of(int pidfd)
     return pid > 0 ? pid : 0;
 }
 
-static int send_kill(int pidfd)
+static int send_signal(int pidfd, int number)
 {
     pid_t pid;
 
-    if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) == 0)
+    if (pidfd_send_signal(pidfd, number, NULL, 0) == 0)
         return 0;
     if (errno != ENOSYS) /* which is what valgrind says up to 3.20 */
         return -errno;
     pid = pid_of(pidfd);
-    return pid == 0 ? -ESRCH : kill(pid, SIGKILL) < 0 ? -errno : 0;
+    return pid == 0 ? -ESRCH : kill(pid, number) < 0 ? -errno : 0;
+}
+
+int launch_terminate(int pidfd, unsigned timeout_ms)
+{
+    int r = send_signal(pidfd, SIGTERM);
+
+    if (r < 0)
+        return r == -ESRCH ? 0 : r;
+    return launch_wait_end(pidfd, timeout_ms) ? 0 : -ETIMEDOUT;
 }
 
 int launch_kill(int pidfd, unsigned timeout_ms, struct error *err)
 {
-    int r = send_kill(pidfd);
+    int r = send_signal(pidfd, SIGKILL);
 
     if (r < 0 && r != -ESRCH)
         return error_set_errno(err, -r, "can't kill QEMU");
@@ -115,6 +124,18 @@ static int open_holder(int fd, pid_t pid)
     if (lock_holder(fd) != pid) /* the pidfd may be another process's by now */
         return -ESRCH;
     return take_fd(&pidfd);
+}
+
+int launch_find_holder(const char *pidfile, int *ret_pidfd)
+{
+    CLEANUP_CLOSE int fd = open(pidfile, O_RDWR | O_CLOEXEC);
+    pid_t holder = fd >= 0 ? lock_holder(fd) : errno == ENOENT ? 0 : -errno;
+    int r = holder > 0 ? open_holder(fd, holder) : holder < 0 ? holder : -ESRCH;
+
+    if (r < 0)
+        return r;
+    *ret_pidfd = r;
+    return 0;
 }
 
 int launch_find(const char *qmp_socket, const char *pidfile, pid_t *ret_pid, int *ret_pidfd,
