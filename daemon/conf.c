@@ -27,7 +27,8 @@
 
 #define MEMORY_MIN (UINT64_C(4) << 20) /* below it a session would have hardly any channels */
 #define MEMORY_MAX (UINT64_C(16) << 30)
-enum { PING_MIN_MS = 100, PING_MAX_MS = 600000 };
+enum { TIME_MIN_MS = 100, TIME_MAX_MS = 600000 };
+enum { PORT_MAX = 65535 };
 enum { TEXT_MAX = 1 << 20 }; /* of the whole file */
 
 /* Where libconfuse's messages go: its callback gets no argument of ours.  The configuration is
@@ -90,14 +91,43 @@ static int check_memory(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
-static int check_ping(cfg_t *cfg, cfg_opt_t *opt)
+static int check_time(cfg_t *cfg, cfg_opt_t *opt)
 {
     const char *text = cfg_opt_getnstr(opt, 0);
     uint64_t ms;
 
-    if (parse_quantity(text, time_units, &ms) && ms >= PING_MIN_MS && ms <= PING_MAX_MS)
+    if (parse_quantity(text, time_units, &ms) && ms >= TIME_MIN_MS && ms <= TIME_MAX_MS)
         return 0;
     cfg_error(cfg, "%s = \"%s\": a time from 100ms to 10m is wanted, such as \"5s\"",
+              cfg_opt_name(opt), text);
+    return -1;
+}
+
+/* Parses "49152-49215"; "" is no port.  Returns false for anything else. */
+static bool parse_ports(const char *text, unsigned *ret_first, unsigned *ret_last)
+{
+    unsigned first = 0, last = 0;
+    int end = 0;
+
+    if (text[0] &&
+        (sscanf(text, "%5u-%5u%n", &first, &last, &end) != 2 || text[end] ||
+         text[strspn(text, "0123456789-")] || first < 1 || last > PORT_MAX || first > last))
+        return false;
+    *ret_first = first;
+    *ret_last = last;
+    return true;
+}
+
+static int check_ports(cfg_t *cfg, cfg_opt_t *opt)
+{
+    const char *text = cfg_opt_getnstr(opt, 0);
+    unsigned first, last;
+
+    if (parse_ports(text, &first, &last))
+        return 0;
+    cfg_error(cfg,
+              "%s = \"%s\": the first and the last of some ports are wanted, such as "
+              "\"49152-49215\"; \"\" is none",
               cfg_opt_name(opt), text);
     return -1;
 }
@@ -195,7 +225,10 @@ static const struct {
     {"allowed_peers", check_peers},
     {"forward_allow", check_forwards},
     {"session_memory", check_memory},
-    {"ping", check_ping},
+    {"ping", check_time},
+    {"stall_timeout", check_time},
+    {"direct_ports", check_ports},
+    {"direct_pki_dir", check_path},
     {"qemu_binary", check_command},
 };
 
@@ -230,7 +263,8 @@ static char *copy_group(cfg_t *cfg)
 
 static bool copy_config(cfg_t *cfg, struct config *config)
 {
-    uint64_t ping_ms = 0;
+    const char *direct_pki_dir = cfg_getstr(cfg, "direct_pki_dir");
+    uint64_t ping_ms = 0, stall_ms = 0;
 
     config->listen = strdup(cfg_getstr(cfg, "listen"));
     config->control_socket = strdup(cfg_getstr(cfg, "control_socket"));
@@ -247,9 +281,14 @@ static bool copy_config(cfg_t *cfg, struct config *config)
     parse_quantity(cfg_getstr(cfg, "session_memory"), size_units, &config->session_memory);
     parse_quantity(cfg_getstr(cfg, "ping"), time_units, &ping_ms);
     config->ping_ms = (unsigned)ping_ms;
+    parse_quantity(cfg_getstr(cfg, "stall_timeout"), time_units, &stall_ms);
+    config->stall_ms = (unsigned)stall_ms;
+    parse_ports(cfg_getstr(cfg, "direct_ports"), &config->direct_first, &config->direct_last);
+    config->direct_pki_dir = direct_pki_dir ? strdup(direct_pki_dir) : NULL;
     return config->listen && config->control_socket && config->pki_dir && config->run_dir &&
            config->state_dir && config->pool_dir && config->allowed_peers &&
-           config->forward_allow && config->qemu_binary && config->qemu_args;
+           config->forward_allow && config->qemu_binary && config->qemu_args &&
+           (config->direct_pki_dir || !direct_pki_dir);
 }
 
 /* Returns where the quoted string at TEXT has ended. */
@@ -357,6 +396,9 @@ struct config *config_load(const char *path, struct error *err)
         CFG_BOOL("offer_bistream", cfg_true, CFGF_NONE),
         CFG_STR("session_memory", "64M", CFGF_NONE),
         CFG_STR("ping", "5s", CFGF_NONE),
+        CFG_STR("stall_timeout", "10s", CFGF_NONE),
+        CFG_STR("direct_ports", "49152-49215", CFGF_NONE),
+        CFG_STR("direct_pki_dir", NULL, CFGF_NONE),
         CFG_STR("qemu_binary", "qemu-system-x86_64", CFGF_NONE),
         CFG_STR_LIST("qemu_args", none, CFGF_NONE),
         CFG_END(),
@@ -397,6 +439,7 @@ void config_free(struct config *config)
     free(config->run_dir);
     free(config->state_dir);
     free(config->pool_dir);
+    free(config->direct_pki_dir);
     free_list(config->allowed_peers);
     free_list(config->forward_allow);
     free(config->qemu_binary);

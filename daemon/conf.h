@@ -21,8 +21,11 @@ struct config {
     char **allowed_peers;                           /* shell patterns of names, NULL-terminated */
     char **forward_allow; /* shell patterns of socket paths, NULL-terminated */
     bool offer_bistream;
-    uint64_t session_memory; /* bytes, each way */
-    unsigned ping_ms;        /* silence after which a PING goes out */
+    uint64_t session_memory;            /* bytes, each way */
+    unsigned ping_ms;                   /* silence after which a PING goes out */
+    unsigned stall_ms;                  /* how long a silent path may hold up a guest */
+    unsigned direct_first, direct_last; /* ports of mode direct; 0: none */
+    char *direct_pki_dir;               /* folder of QEMU's own certificates; NULL: none */
     char *qemu_binary;
     char **qemu_args; /* extra arguments of this host's own, NULL-terminated */
 };

@@ -59,6 +59,10 @@ static void test_defaults(void **state)
     assert_true(config->offer_bistream);
     assert_int_equal(config->session_memory, 64 << 20);
     assert_int_equal(config->ping_ms, 5000);
+    assert_int_equal(config->stall_ms, 10000);
+    assert_int_equal(config->direct_first, 49152);
+    assert_int_equal(config->direct_last, 49215);
+    assert_null(config->direct_pki_dir);
     assert_string_equal(config->qemu_binary, "qemu-system-x86_64");
     assert_null(config->qemu_args[0]);
     config_free(config);
@@ -80,6 +84,9 @@ static void test_all_keys(void **state)
                                  "offer_bistream = false\n"
                                  "session_memory = \"1G\"\n"
                                  "ping = \"250ms\"\n"
+                                 "stall_timeout = \"3s\"\n"
+                                 "direct_ports = \"1-65535\"\n"
+                                 "direct_pki_dir = \"/tmp/x/direct\"\n"
                                  "qemu_binary = \"/opt/qemu\"\n"
                                  "qemu_args = {\"-cpu\", \"max\"}\n",
                                  &err);
@@ -95,8 +102,23 @@ static void test_all_keys(void **state)
     assert_false(config->offer_bistream);
     assert_int_equal(config->session_memory, 1 << 30);
     assert_int_equal(config->ping_ms, 250);
+    assert_int_equal(config->stall_ms, 3000);
+    assert_int_equal(config->direct_first, 1);
+    assert_int_equal(config->direct_last, 65535);
+    assert_string_equal(config->direct_pki_dir, "/tmp/x/direct");
     assert_string_equal(config->qemu_args[1], "max");
     assert_null(config->qemu_args[2]);
+    config_free(config);
+}
+
+static void test_no_ports(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct config *config = load("direct_ports = \"\"\n", &err);
+
+    (void)state;
+    assert_non_null(config);
+    assert_int_equal(config->direct_first, 0);
     config_free(config);
 }
 
@@ -105,7 +127,16 @@ static const struct {
     const char *line, *says;
 } mistakes[] = {
     {"grace = \"5m\"", "grace"}, /* no key of today's */
-    {"direct_ports = \"1-2\"", "direct_ports"},
+    {"direct_ports = \"49152\"", "direct_ports = \"49152\": the first and the last of some ports"},
+    {"direct_ports = \"0-9\"", "direct_ports"},
+    {"direct_ports = \"9-8\"", "direct_ports"},
+    {"direct_ports = \"1-65536\"", "direct_ports"},
+    {"direct_ports = \"1-2,4\"", "direct_ports"},
+    {"direct_ports = \" 1-2\"", "direct_ports"},
+    {"direct_ports = \"-1-2\"", "direct_ports"},
+    {"direct_ports = \"1--2\"", "direct_ports"},
+    {"direct_pki_dir = \"direct\"", "direct_pki_dir"},
+    {"stall_timeout = \"0s\"", "stall_timeout"},
     {"nonsense", "nonsense"},
     {"listen = \"somewhere\"", "listen"},
     {"listen = \"[::]:99999\"", "listen"},
@@ -191,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_all_keys),
+        cmocka_unit_test(test_no_ports),
         cmocka_unit_test(test_mistakes_name_file_and_line),
         cmocka_unit_test(test_lines_are_counted_behind_comments),
         cmocka_unit_test(test_long_socket_path),
