@@ -20,8 +20,8 @@ configure_daemon a
     fail "--check-config does not like a good file"
 "$bistreamd" --config "${srcdir:-.}/../../etc/bistreamd.conf" --check-config >/dev/null ||
     fail "the example that is installed is wrong"
-printf '# a comment\nlisten = "127.0.0.1:0"\ndirect_ports = "1-2"\n' >"$tmp/wrong"
-expect_failure "$tmp/wrong:3: no such option 'direct_ports'" \
+printf '# a comment\nlisten = "127.0.0.1:0"\nbandwidth = "1G"\n' >"$tmp/wrong"
+expect_failure "$tmp/wrong:3: no such option 'bandwidth'" \
     "$bistreamd" --config "$tmp/wrong" --check-config
 printf '# a comment\nping = "soon"\n' >"$tmp/wrong"
 expect_failure "$tmp/wrong:2: ping = \"soon\": a time from 100ms" "$bistreamd" --config "$tmp/wrong"
