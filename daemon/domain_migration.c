@@ -159,6 +159,7 @@ int domain_finish_incoming(struct domain *domain, bool running, struct error *er
     domain->incoming = false;
     domain_set_state(domain, running ? DOMAIN_RUNNING : DOMAIN_PAUSED);
     domains_unlock(domain->domains);
+    vm_keep_logs(domain);
     r = domain_save(domain, err);
     domain_end_job(domain);
     return r;
@@ -168,9 +169,11 @@ int domain_discard_incoming(struct domain *domain, struct error *err)
 {
     int r = vm_kill(domain, err);
 
-    if (r == 0)
-        domain_end_job(domain); /* which finds QEMU ended, and puts everything back */
-    return r;
+    if (r < 0)
+        return r;
+    vm_remove_logs(domain);
+    domain_end_job(domain); /* which finds QEMU ended, and puts everything back */
+    return 0;
 }
 
 /* ---- the source ------------------------------------------------------------------------------ */

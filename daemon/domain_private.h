@@ -6,6 +6,7 @@
  *     domain.c            the registry, states, jobs, references
  *     domain_file.c       state_dir/domains/NAME.json
  *     domain_vm.c         a domain's QEMU: launched, found again, watched, ended
+ *     domain_log.c        state_dir/log/NAME
  *     domain_images.c     the images that a definition names, made or looked at before a start
  *     domain_commands.c   start, shutdown, destroy, undefine
  *     domain_attach.c     QEMUs that somebody else started
@@ -111,10 +112,20 @@ int domain_save(struct domain *domain, struct error *err);
 /* Reads all files and puts their domains into the registry; what can't be read is logged. */
 int domains_load(struct domains *domains, struct error *err);
 
-/* ---- domain_vm.c ----------------------------------------------------------------------------- */
+/* ---- domain_log.c ---------------------------------------------------------------------------- */
 
 /* Where the serial port is logged: malloc'ed; NULL: nowhere, or no memory. */
 char *vm_serial_log(const struct domain *domain);
+/* Returns 0, or a negative errno with ERR. */
+int vm_make_log_folder(const struct domain *domain, struct error *err);
+/* The log folder of a guest that was to come, and now: has arrived; does not.  In the second case a
+ * folder that was made for it goes, and its QEMU's last words are in our log; one that was there
+ * before stays. */
+void vm_keep_logs(const struct domain *domain);
+void vm_remove_logs(const struct domain *domain);
+
+/* ---- domain_vm.c ----------------------------------------------------------------------------- */
+
 /* A wait of MS milliseconds that ends early when the daemon stops. */
 struct qmp_wait vm_wait_ms(struct domains *domains, unsigned ms);
 /* Starts the QEMU of the definition; WAIT is for its first answer. */

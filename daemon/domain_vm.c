@@ -226,16 +226,6 @@ struct qmp *domain_qmp(struct domain *domain, struct error *err)
 
 /* ---- launching ------------------------------------------------------------------------------- */
 
-char *vm_serial_log(const struct domain *domain)
-{
-    const char *file = domain->definition->serial_log;
-    char *path;
-
-    if (!file || file[0] == '/')
-        return file ? strdup(file) : NULL;
-    return asprintf(&path, "%s/%s", domain->log_dir, file) < 0 ? NULL : path;
-}
-
 /* The strings that a struct launch borrows and the definition does not have. */
 struct launch_texts {
     char uuid[UUID_TEXT_SIZE];
@@ -361,9 +351,9 @@ int vm_launch(struct domain *domain, const struct qmp_wait *wait, struct error *
     r = describe(domain, texts, &launch, err);
     if (r < 0)
         return r;
-    if (mkdir(domain->log_dir, 0750) < 0 && errno != EEXIST)
-        return error_set_errno(err, errno, "can't make the folder %s for the logs of %s",
-                               domain->log_dir, domain->name);
+    r = vm_make_log_folder(domain, err);
+    if (r < 0)
+        return r;
     qmp = launch_qemu(domain->domains->qmp, &launch, wait, &vm_handlers, domain, err);
     if (!qmp) {
         error_prefix(err, "can't start %s", domain->name);

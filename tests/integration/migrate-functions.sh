@@ -275,10 +275,10 @@ goes_on()
 
 # ---- leftovers ---------------------------------------------------------------------------------
 
-# everything HOST: files of its pool and run_dir with their inodes, its domains, its QEMUs
+# everything HOST: files of its pool and run_dir and logs with their inodes, its domains, its QEMUs
 everything()
 {
-    (cd "$tmp/$1" && find pool run ! -name port -printf '%i %y %p\n' | sort -k 3)
+    (cd "$tmp/$1" && find pool run state/log ! -name port -printf '%i %y %p\n' | sort -k 3)
     at "$1" --json list --all | jq -c '.[] | [.name, .state, .pid]'
     qemus_of "$1" | sed 's/^/QEMU /'
 }
