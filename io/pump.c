@@ -14,6 +14,7 @@
  *   pump_channel.c  channels and their sockets
  *   pump_listen.c   where channels begin
  *   pump_call.c     channel 0 and the worker
+ *   pump_request.c  what other threads ask for besides
  *
  * Other threads reach the pump's by loop_call() and loop_post() only.  The loop runs until
  * pump_free(), also when the session has long ended, so that this always works.
@@ -111,7 +112,7 @@ void pump_fault(struct pump *pump, uint64_t code, const char *text)
     pump->fault = text;
 }
 
-static void close_sockets(struct pump *pump, const struct pump_endpoint *endpoint)
+void pump_close_sockets(struct pump *pump, const struct pump_endpoint *endpoint)
 {
     struct pump_listener *listener, *next;
     struct pump_channel *channel;
@@ -151,7 +152,7 @@ static void begin_close(struct pump *pump, uint64_t code, const char *text, uint
     pump->close_code = code;
     pump->close_text = strdup(text); /* without memory there is a CLOSE without a text */
     if (code != BS_CLOSE_DONE)
-        close_sockets(pump, NULL);
+        pump_close_sockets(pump, NULL);
     while ((listener = TAILQ_FIRST(&pump->listeners)))
         pump_listener_free(listener);
     try_close(pump);
@@ -163,7 +164,7 @@ static void end(struct pump *pump)
 
     if (!set_state(pump, PUMP_ENDED))
         return;
-    close_sockets(pump, NULL);
+    pump_close_sockets(pump, NULL);
     while ((channel = TAILQ_FIRST(&pump->channels)))
         channel_free(channel);
     loop_fd_remove(pump->link_watch);
@@ -225,7 +226,7 @@ static void settle(struct pump *pump)
     if (pump->state == PUMP_CLOSING && !pump->session_over)
         try_close(pump);
     if (pump->session_over && set_state(pump, PUMP_ENDING)) {
-        close_sockets(pump, NULL);
+        pump_close_sockets(pump, NULL);
         pump->state_deadline = loop_now(pump->loop) + LAST_WORDS;
     }
 }
@@ -462,7 +463,7 @@ void pump_free(struct pump *pump)
     release(pump);
 }
 
-/* ---- what other threads ask for --------------------------------------------------------------- */
+/* ---- closing ---------------------------------------------------------------------------------- */
 
 struct close_request {
     struct pump *pump;
@@ -490,83 +491,4 @@ void pump_close(struct pump *pump, uint64_t code, const char *text, int timeout_
     while (!pump->ended) /* the state's deadline sees to it */
         pthread_cond_wait(&pump->ended_changed, &pump->lock);
     pthread_mutex_unlock(&pump->lock);
-}
-
-static struct pump_endpoint *find_endpoint(struct pump *pump, const char *name)
-{
-    struct pump_endpoint *endpoint;
-
-    TAILQ_FOREACH(endpoint, &pump->endpoints, link)
-    {
-        if (strcmp(endpoint->name, name) == 0)
-            return endpoint;
-    }
-    return NULL;
-}
-
-struct endpoint_request {
-    struct pump *pump;
-    const char *endpoint;
-    struct pump_stats *ret;
-};
-
-static int close_endpoint(void *opaque)
-{
-    const struct endpoint_request *request = opaque;
-    struct pump *pump = request->pump;
-    struct pump_endpoint *endpoint = NULL;
-    struct pump_channel *channel;
-
-    if (request->endpoint) {
-        endpoint = find_endpoint(pump, request->endpoint);
-        if (!endpoint)
-            return 0;
-    }
-    close_sockets(pump, endpoint);
-    TAILQ_FOREACH(channel, &pump->channels, link)
-    {
-        if (!endpoint || channel->endpoint == endpoint)
-            mux_channel_reset(pump->session, channel->number, BS_RESET_CANCELLED,
-                              "it was given up");
-    }
-    return 0;
-}
-
-void pump_close_endpoint(struct pump *pump, const char *endpoint)
-{
-    struct endpoint_request request = {pump, endpoint, NULL};
-
-    loop_call(pump->loop, close_endpoint, &request);
-}
-
-static int get_stats(void *opaque)
-{
-    const struct endpoint_request *request = opaque;
-    struct pump *pump = request->pump;
-    struct mux_session_stats session;
-    const struct pump_endpoint *endpoint;
-
-    *request->ret = (struct pump_stats){.sent = 0};
-    if (!request->endpoint) {
-        request->ret->sent = pump->sent;
-        request->ret->received = pump->received;
-        TAILQ_FOREACH(endpoint, &pump->endpoints, link)
-        {
-            request->ret->channels += endpoint->channels;
-        }
-    } else if ((endpoint = find_endpoint(pump, request->endpoint))) {
-        request->ret->sent = endpoint->sent;
-        request->ret->received = endpoint->received;
-        request->ret->channels = endpoint->channels;
-    }
-    mux_session_get_stats(pump->session, &session);
-    request->ret->round_trip = session.round_trip;
-    return 0;
-}
-
-void pump_get_stats(struct pump *pump, const char *endpoint, struct pump_stats *ret)
-{
-    struct endpoint_request request = {pump, endpoint, ret};
-
-    loop_call(pump->loop, get_stats, &request);
 }

@@ -89,9 +89,20 @@ struct pump_stats {
     uint64_t sent, received; /* payload bytes over all channels to the endpoint */
     uint32_t channels;       /* open now */
     uint64_t round_trip;     /* ns; 0: not measured yet */
+    /* ns for which the peer has owed us an answer (to a PING, or an acknowledgement of sent bytes) and
+     * nothing at all has come from the link; 0: it owes none, or it answers */
+    uint64_t silent;
+    uint64_t silent_total; /* ns; all such times that lasted for more than a second */
+    /* ns since the first byte was sent to the endpoint after the last one that came from it; 0: the
+     * last was one from it.  An NBD server that this grows for leaves requests unanswered. */
+    uint64_t waiting;
 };
-/* ENDPOINT NULL: all channels but 0. */
+/* ENDPOINT NULL: all channels but 0, and the longest `waiting` of any endpoint. */
 void pump_get_stats(struct pump *pump, const char *endpoint, struct pump_stats *ret);
+
+/* Caps what all channels but 0 send together, from now on; 0: no cap.  Returns 0, or -ECONNRESET when
+ * the session has ended. */
+int pump_set_bandwidth(struct pump *pump, uint64_t bytes_per_second);
 
 /* Ends the session (BS_CLOSE_*), waiting for the peer's answer (in a tunnel: until what was to be
  * said has gone) at most TIMEOUT_MS.  Local sockets

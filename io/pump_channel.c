@@ -88,7 +88,8 @@ void channel_free(struct pump_channel *channel)
         TAILQ_REMOVE(&pump->touched, channel, touch);
     TAILQ_REMOVE(&pump->channels, channel, link);
     LIST_REMOVE(channel, bucket);
-    channel->endpoint->channels--;
+    if (--channel->endpoint->channels == 0)
+        channel->endpoint->waiting_since = LOOP_NEVER;
     free(channel);
 }
 
@@ -208,6 +209,7 @@ size_t channel_data(void *opaque, uint32_t number, const uint8_t *data, size_t l
     channel = find(pump, number);
     if (!channel || channel->state == CHANNEL_DEAD || channel->out != CHANNEL_OUT_OPEN)
         return length;
+    channel->endpoint->waiting_since = LOOP_NEVER;
     if (channel->state == CHANNEL_DIALLING || channel->full)
         return 0;
     do
@@ -248,6 +250,16 @@ static void adapt_read_size(struct pump_channel *channel, size_t asked, size_t g
         channel->read_size /= 2;
 }
 
+static void count_sent(struct pump_channel *channel, size_t length)
+{
+    struct pump_endpoint *endpoint = channel->endpoint;
+
+    endpoint->sent += length;
+    channel->pump->sent += length;
+    if (endpoint->waiting_since == LOOP_NEVER)
+        endpoint->waiting_since = loop_now(channel->pump->loop);
+}
+
 static void in_ends(struct pump_channel *channel)
 {
     channel->in = CHANNEL_IN_ENDED;
@@ -272,8 +284,7 @@ static void read_socket(struct pump_channel *channel)
     n = readv(channel->fd, iov, parts);
     if (n > 0) {
         mux_channel_commit(session, channel->number, (size_t)n);
-        channel->endpoint->sent += (size_t)n;
-        channel->pump->sent += (size_t)n;
+        count_sent(channel, (size_t)n);
         adapt_read_size(channel, length, (size_t)n);
     } else if (n == 0) {
         in_ends(channel);

@@ -24,6 +24,7 @@
 struct pump_endpoint {
     char *name;
     uint64_t sent, received;
+    uint64_t waiting_since;       /* LOOP_NEVER: not waiting */
     uint32_t channels, listeners; /* that lead there now */
     TAILQ_ENTRY(pump_endpoint) link;
 };
@@ -228,6 +229,8 @@ void pump_break(struct pump *pump, const struct error *why);
 /* For callbacks of the session, which may not call it: has it closed with CODE (BS_CLOSE_*) and
  * TEXT (constant) afterwards. */
 void pump_fault(struct pump *pump, uint64_t code, const char *text);
+/* Closes the listener and the local sockets of channels to ENDPOINT; NULL: all. */
+void pump_close_sockets(struct pump *pump, const struct pump_endpoint *endpoint);
 /* A thread that gets no signals: those are the main thread's.  Returns 0 or a negative errno. */
 int pump_thread_create(pthread_t *ret, void *(*run)(void *opaque), void *opaque);
 

@@ -69,6 +69,7 @@ struct pump_endpoint *endpoint_get(struct pump *pump, const char *name)
         free(endpoint);
         return NULL;
     }
+    endpoint->waiting_since = LOOP_NEVER;
     TAILQ_INSERT_TAIL(&pump->endpoints, endpoint, link);
     pump->endpoint_count++;
     return endpoint;

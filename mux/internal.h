@@ -9,6 +9,7 @@
  *  stream.c    the bytes of a channel, to and from its local socket
  *  credit.c    the two pools, windows, and when a LIMIT is due
  *  schedule.c  who is next
+ *  bandwidth.c and whether it may be now
  *  send.c      frames for the link, built in that order
  *  timer.c     PING, the round trip, and what becomes of quiet channels
  *  tunnel.c    the old protocol: messages from and for the link where there are no frames
@@ -43,10 +44,13 @@ enum {
 
 #define MUX_MILLISECOND UINT64_C(1000000)
 #define MUX_SMALL_TIME (100 * MUX_MILLISECOND)
-#define MUX_QUIET_TIME (50 * MUX_MILLISECOND)    /* between two looks for quiet channels */
-#define MUX_MEASURE_TIME (10 * MUX_MILLISECOND)  /* between two PINGs that measure */
-#define MUX_ROUND_TRIP_MIN (1 * MUX_MILLISECOND) /* the loops at both ends take as long */
-#define MUX_MEMORY_MAX (UINT64_C(1) << 48)       /* of a pool: keeps sums far from overflow */
+#define MUX_BURST_TIME (50 * MUX_MILLISECOND)     /* of a capped rate: sent at once */
+#define MUX_QUIET_TIME (50 * MUX_MILLISECOND)     /* between two looks for quiet channels */
+#define MUX_MEASURE_TIME (10 * MUX_MILLISECOND)   /* between two PINGs that measure */
+#define MUX_ROUND_TRIP_MIN (1 * MUX_MILLISECOND)  /* the loops at both ends take as long */
+#define MUX_SILENCE_TIME (1000 * MUX_MILLISECOND) /* shorter ones don't count as such */
+#define MUX_RATE_MAX (UINT64_C(1) << 38)   /* a cap above it is none: keeps products in 64 bits */
+#define MUX_MEMORY_MAX (UINT64_C(1) << 48) /* of a pool: keeps sums far from overflow */
 
 /* ---- channels ------------------------------------------------------------------------------- */
 
@@ -160,6 +164,14 @@ struct mux_input {
     size_t text_used;
 };
 
+/* The cap on what is sent: see bandwidth.c. */
+struct mux_bandwidth {
+    uint64_t rate;  /* bytes per second; 0: no cap */
+    uint64_t burst; /* bytes in MUX_BURST_TIME */
+    uint64_t used_until;
+    uint64_t again; /* what is unsent waits until then; UINT64_MAX: it doesn't wait */
+};
+
 /* What a message that comes through a tunnel is. */
 enum mux_tunnel_message {
     MUX_TUNNEL_NOTHING, /* keepalive, or skipped */
@@ -204,6 +216,7 @@ struct mux_session {
     struct mux_channels active;  /* looked at every MUX_QUIET_TIME */
     uint64_t quiet_at;           /* the next look; UINT64_MAX: none due */
     uint64_t unsent;             /* bytes queued on all channels */
+    struct mux_bandwidth bandwidth;
 
     bool say_keepalive; /* a PONG of the keepalive program */
     bool say_pong;      /* to the newest PING */
@@ -214,7 +227,9 @@ struct mux_session {
     uint64_t ping_at;    /* when it went out, or was found due */
     uint64_t round_trip; /* smoothed; 0: not measured */
     uint64_t received_at;
-    uint64_t small_at; /* the last small message; with had_small */
+    uint64_t owed_at;      /* since when the peer owes an answer, while it does */
+    uint64_t silent_total; /* long silences that are over */
+    uint64_t small_at;     /* the last small message; with had_small */
     bool had_small;
 
     bool say_close, close_sent;
@@ -329,7 +344,7 @@ void mux_schedule_say(struct mux_channel *channel, unsigned say);
 void mux_schedule_unsay(struct mux_channel *channel, unsigned say);
 /* ADDED bytes more are queued on CHANNEL. */
 void mux_schedule_data(struct mux_channel *channel, size_t added);
-/* The channel whose turn it is to send DATA; NULL: none has any. */
+/* The channel whose turn it is to send DATA; NULL: none has any, or none may until bandwidth.again. */
 struct mux_channel *mux_schedule_next(struct mux_session *session);
 /* CHANNEL had its turn and sent LENGTH bytes. */
 void mux_schedule_turn(struct mux_channel *channel, size_t length);
@@ -346,6 +361,15 @@ int mux_tunnel_may_open(struct mux_session *session, const char *endpoint);
 /* Puts what there is to say. */
 void mux_tunnel_put(struct mux_session *session, struct mux_output *out);
 
+/* bandwidth.c */
+
+/* How much of CHANNEL's data goes out in one turn, MOST bytes at the most. */
+size_t mux_bandwidth_turn(const struct mux_channel *channel, size_t most);
+/* When it may have that turn. */
+uint64_t mux_bandwidth_when(const struct mux_channel *channel);
+/* LENGTH bytes of it went out. */
+void mux_bandwidth_sent(const struct mux_channel *channel, size_t length);
+
 /* timer.c */
 
 uint64_t mux_elapsed(const struct mux_session *session, uint64_t since);
@@ -353,6 +377,10 @@ uint64_t mux_elapsed(const struct mux_session *session, uint64_t since);
 void mux_timer_moved(struct mux_channel *channel, unsigned moved);
 /* DATA came: the round trip should be known. */
 void mux_timer_measure(struct mux_session *session);
+/* Something is about to be sent that the peer has to answer or to acknowledge. */
+void mux_timer_owed(struct mux_session *session);
+/* Something came: a silence is over. */
+void mux_timer_heard(struct mux_session *session);
 /* A PING has gone out, with the token behind ping_token. */
 void mux_timer_pinged(struct mux_session *session);
 /* A PONG came.  Returns false for a token never sent. */

@@ -402,6 +402,7 @@ int mux_session_receive(struct mux_session *session, const uint8_t *data, size_t
     session->now = now;
     if (length == 0)
         return 0;
+    mux_timer_heard(session);
     session->received_at = now;
     session->input.decoder.callbacks =
         session->config.tunnel ? &mux_tunnel_decoder : &decoder_callbacks;

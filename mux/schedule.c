@@ -56,23 +56,40 @@ void mux_schedule_data(struct mux_channel *channel, size_t added)
     uint64_t unsent = channel->queued - channel->sent;
 
     channel->session->unsent += added;
+    channel->session->bandwidth.again = UINT64_MAX; /* it may be what needn't wait */
     channel->fresh = (channel->fresh || unsent == added) && unsent <= MUX_SMALL;
     if (channel->number != 0 && channel->queue == MUX_QUEUE_NONE)
         enqueue(channel, unsent <= MUX_QUANTUM ? MUX_QUEUE_FRESH : MUX_QUEUE_BULK);
 }
 
-struct mux_channel *mux_schedule_next(struct mux_session *session)
+static bool is_held(const struct mux_channel *channel)
+{
+    return mux_bandwidth_when(channel) > channel->session->now;
+}
+
+static struct mux_channel *first_busy(struct mux_session *session)
 {
     struct mux_channel *channel;
 
     if (has_unsent(session->zero))
         return session->zero;
-    channel = TAILQ_FIRST(&session->fresh);
+    /* Where there is a cap, what has to wait may not stand before what needn't. */
+    while ((channel = TAILQ_FIRST(&session->fresh)) && !channel->fresh && is_held(channel))
+        enqueue(channel, MUX_QUEUE_BULK);
     if (channel)
         return channel;
     while ((channel = TAILQ_FIRST(&session->bulk)) && !has_unsent(channel))
         enqueue(channel, MUX_QUEUE_NONE);
     return channel;
+}
+
+struct mux_channel *mux_schedule_next(struct mux_session *session)
+{
+    struct mux_channel *channel = first_busy(session);
+    bool held = channel && is_held(channel);
+
+    session->bandwidth.again = held ? mux_bandwidth_when(channel) : UINT64_MAX;
+    return held ? NULL : channel;
 }
 
 void mux_schedule_turn(struct mux_channel *channel, size_t length)

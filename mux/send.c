@@ -186,6 +186,8 @@ static bool put_control(struct mux_session *session, struct mux_output *out)
 
 void mux_send_advance(struct mux_channel *channel, size_t length)
 {
+    mux_timer_owed(channel->session);
+    mux_bandwidth_sent(channel, length);
     channel->sent += length;
     mux_schedule_turn(channel, length);
     if (channel->sent == channel->queued && channel->send == MUX_SEND_ENDING)
@@ -195,7 +197,7 @@ void mux_send_advance(struct mux_channel *channel, size_t length)
 static bool put_data(struct mux_channel *channel, struct mux_output *out)
 {
     struct mux_session *session = channel->session;
-    size_t length = (size_t)min_u64(channel->queued - channel->sent, MUX_QUANTUM);
+    size_t length = mux_bandwidth_turn(channel, MUX_QUANTUM);
     const struct bs_frame frame = {
         .type = BS_FRAME_DATA, .channel = channel->number, .offset = channel->sent};
     bool small = channel->number == 0 || channel->fresh;
@@ -267,7 +269,8 @@ bool mux_session_wants_send(const struct mux_session *session)
     if (mux_send_is_over(session) || session->close_sent)
         return false;
     return session->say_keepalive || session->say_pong || session->say_ping ||
-           !TAILQ_EMPTY(&session->control) || session->unsent > 0;
+           !TAILQ_EMPTY(&session->control) ||
+           (session->unsent > 0 && session->bandwidth.again == UINT64_MAX);
 }
 
 size_t mux_session_gather(const struct mux_session *session, uint64_t now)

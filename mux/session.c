@@ -63,7 +63,7 @@ struct mux_session *mux_session_new(const struct mux_config *config, uint64_t no
         session->config.remote = config->opener ? one : none;
     }
     session->now = session->received_at = session->ping_at = now;
-    session->quiet_at = UINT64_MAX;
+    session->quiet_at = session->bandwidth.again = UINT64_MAX;
     session->next_number = config->opener ? 1 : 2;
     session->say_ping = true;
     TAILQ_INIT(&session->control);

@@ -110,6 +110,10 @@ size_t mux_session_send(struct mux_session *session, uint8_t *buffer, size_t siz
 /* True when mux_session_send() would give out something. */
 bool mux_session_wants_send(const struct mux_session *session);
 
+/* Caps what all channels but 0 send together to RATE bytes per second from NOW on; 0: no cap.  What is
+ * held back makes mux_session_wants_send() false and mux_session_deadline() nearer. */
+void mux_session_set_bandwidth(struct mux_session *session, uint64_t rate, uint64_t now);
+
 /* How much to gather per write(2) just now: 256 KiB to 1 MiB for bulk, 64 KiB for 100 ms after any
  * small message. */
 size_t mux_session_gather(const struct mux_session *session, uint64_t now);
@@ -136,6 +140,11 @@ struct mux_session_stats {
     uint32_t channels;     /* not forgotten, channel 0 not counted */
 };
 void mux_session_get_stats(const struct mux_session *session, struct mux_session_stats *ret);
+
+/* For how long (ns) the peer has owed an answer (to a PING, or an acknowledgement of bytes that were
+ * sent) while nothing at all came from the link; 0: it owes none, or it is this side that doesn't read.
+ * *RET_TOTAL is the sum of all such times that lasted for more than a second. */
+uint64_t mux_session_silent(const struct mux_session *session, uint64_t now, uint64_t *ret_total);
 
 /* ---- channels ------------------------------------------------------------------------------- */
 

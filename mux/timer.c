@@ -7,6 +7,9 @@
  * then while DATA comes, since windows grow by the round trip.  One is waited for at a time; a
  * newer one takes its place.
  *
+ * The peer has to answer every PING and to acknowledge whatever it gets within moments.  While it owes
+ * that, a link from which nothing comes is silent, long before it counts as dead.
+ *
  * A channel in which something moved is put on the list of the active, which is looked through
  * every MUX_QUIET_TIME.  Where nothing has moved since the last look, empty rings give their memory
  * back and what has been received without being acknowledged is acknowledged: an idle channel costs
@@ -39,6 +42,7 @@ void mux_timer_measure(struct mux_session *session)
 
 void mux_timer_pinged(struct mux_session *session)
 {
+    mux_timer_owed(session);
     session->say_ping = false;
     session->ping_waiting = true;
     session->ping_token++;
@@ -58,6 +62,48 @@ bool mux_timer_pong(struct mux_session *session, uint64_t token)
     session->round_trip =
         session->round_trip ? session->round_trip - session->round_trip / 4 + sample / 4 : sample;
     return true;
+}
+
+/* ---- silence --------------------------------------------------------------------------------- */
+
+/* What was sent and not acknowledged is what the send pool holds and is not unsent. */
+static bool is_owed(const struct mux_session *session)
+{
+    return session->ping_waiting || session->send_pool.used > session->unsent;
+}
+
+void mux_timer_owed(struct mux_session *session)
+{
+    if (!is_owed(session))
+        session->owed_at = session->now;
+}
+
+static uint64_t silence(const struct mux_session *session, uint64_t now)
+{
+    uint64_t since = max_u64(session->received_at, session->owed_at);
+
+    if (session->state == MUX_CLOSED || !is_owed(session) || session->tunnel.held_back ||
+        now < since)
+        return 0;
+    return now - since;
+}
+
+static uint64_t if_long(uint64_t silent)
+{
+    return silent > MUX_SILENCE_TIME ? silent : 0;
+}
+
+void mux_timer_heard(struct mux_session *session)
+{
+    session->silent_total += if_long(silence(session, session->now));
+}
+
+uint64_t mux_session_silent(const struct mux_session *session, uint64_t now, uint64_t *ret_total)
+{
+    uint64_t silent = silence(session, now);
+
+    *ret_total = session->silent_total + if_long(silent);
+    return silent;
 }
 
 /* ---- quiet channels ------------------------------------------------------------------------- */
@@ -125,7 +171,8 @@ uint64_t mux_session_deadline(const struct mux_session *session)
         return UINT64_MAX;
     if (session->close_sent)
         return dead_deadline(session);
-    return min_u64(min_u64(ping_deadline(session), dead_deadline(session)), session->quiet_at);
+    return min_u64(min_u64(ping_deadline(session), dead_deadline(session)),
+                   min_u64(session->quiet_at, session->bandwidth.again));
 }
 
 int mux_session_tick(struct mux_session *session, uint64_t now)
@@ -143,6 +190,8 @@ int mux_session_tick(struct mux_session *session, uint64_t now)
         return 0;
     if (now >= ping_deadline(session))
         session->say_ping = true;
+    if (now >= session->bandwidth.again)
+        session->bandwidth.again = UINT64_MAX;
     if (now >= session->quiet_at)
         look_for_quiet(session);
     return 0;

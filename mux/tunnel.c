@@ -440,7 +440,7 @@ static bool put_control(struct mux_session *session, struct mux_output *out)
 static bool put_data(struct mux_channel *stream, struct mux_output *out)
 {
     const struct bs_header header = stream_header(stream->session, BS_CONTINUE);
-    size_t length = (size_t)min_u64(stream->queued - stream->sent, STREAM_DATA_MAX);
+    size_t length = mux_bandwidth_turn(stream, STREAM_DATA_MAX);
 
     if (!mux_output_has_room(out, RPC_HEAD_SIZE + length) || out->bulk_behind)
         return false;
@@ -449,6 +449,7 @@ static bool put_data(struct mux_channel *stream, struct mux_output *out)
     out->used += RPC_HEAD_SIZE + length;
     out->bulk_behind = out->urgent;
     advance(stream, length);
+    mux_timer_measure(stream->session); /* nothing is acknowledged, so the peer is asked */
     return true;
 }
 

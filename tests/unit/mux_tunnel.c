@@ -397,6 +397,29 @@ static void test_back_pressure(void **state)
     tunnel_free(t);
 }
 
+/* The cap counts the stream and holds up no call. */
+static void test_cap(void **state)
+{
+    struct tunnel *t = tunnel_prepared(0);
+    uint64_t written = 0, begun = t->now;
+
+    (void)state;
+    open_stream(t);
+    mux_session_set_bandwidth(t->near.session, 1000000, t->now);
+    while (t->now < begun + 3 * SECOND) {
+        written = write_stream(t, written, 50 << 20);
+        run(t);
+        t->now = max_u64(t->now, mux_session_deadline(t->near.session));
+        mux_session_tick(t->near.session, t->now);
+    }
+    assert_in_range(t->far.received, 2900000, 3100000);
+    run(t);
+    call(&t->near, BS_PROC_MIGRATE_STATUS, 10, "status");
+    run(t);
+    assert_memory_equal(t->far.calls + t->far.calls_used - 6, "status", 6);
+    tunnel_free(t);
+}
+
 static void test_an_empty_stream(void **state)
 {
     struct tunnel *t = tunnel_prepared(0);
@@ -581,7 +604,7 @@ static void test_keepalive(void **state)
 static void test_held_back_is_not_dead(void **state)
 {
     struct tunnel *t = tunnel_prepared(SECOND);
-    uint64_t written = 0;
+    uint64_t written = 0, total;
 
     (void)state;
     open_stream(t);
@@ -594,6 +617,8 @@ static void test_held_back_is_not_dead(void **state)
     for (int i = 0; i < 60; i++) {
         assert_int_equal(tick_to(t, &t->near, t->now + SECOND / 2), 0);
         assert_int_equal(tick_to(t, &t->far, t->now + SECOND / 2), 0);
+        assert_int_equal(mux_session_silent(t->far.session, t->now, &total), 0);
+        assert_in_range(mux_session_silent(t->near.session, t->now, &total), 0, 2 * SECOND);
     }
     drain(&t->far); /* and now it can be heard again */
     assert_int_equal(mux_session_tick(t->far.session, t->now), 0);
@@ -752,6 +777,7 @@ int main(void)
         cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_calls_are_not_interleaved),
         cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_cap),
         cmocka_unit_test(test_an_empty_stream),
         cmocka_unit_test(test_opener_gives_up),
         cmocka_unit_test(test_acceptor_gives_up),
