@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * bistream pki: reads the command line of its three actions (pki_make.c, pki_check.c,
+ * bistream pki: reads the command line of its actions (pki_make.c, pki_check.c,
  * pki_peer.c).  None of them talks to this host's daemon.
  */
 #include "config.h"
@@ -117,6 +117,11 @@ static enum command_exit run(struct client *client, const struct command *comman
             return command_usage(command, "pki host wants the NAME that peers call this host by");
         return pki_make_host(client, &options, argv[0]);
     }
+    if (strcmp(action, "direct") == 0) {
+        if (argc == 0)
+            return command_usage(command, "pki direct wants the NAME that peers call this host by");
+        return pki_make_direct(client, &options, argv[0]);
+    }
     if (strcmp(action, "check") == 0)
         return check(client, command, &options, argc ? argv[0] : NULL);
     return command_usage(command, "there is no 'pki %s'", action);
@@ -124,22 +129,25 @@ static enum command_exit run(struct client *client, const struct command *comman
 
 const struct command command_pki = {
     .name = "pki",
-    .synopsis = "ca | host NAME | check [DEST]",
+    .synopsis = "ca | host NAME | direct NAME | check [DEST]",
     .summary = "make a CA and certificates for hosts, check them",
     .help = "  ca      makes a CA: DIR/cacert.pem for every host, and DIR/cakey.pem, which stays\n"
             "          secret and on this machine\n"
             "  host    makes hostcert.pem and hostkey.pem for the host NAME (a DNS name or an IP\n"
             "          address, as peers write it in bistream://NAME), and puts cacert.pem beside\n"
             "          them: the folder is all that /etc/pki/bistream on that host needs\n"
+            "  direct  makes what QEMU itself needs on that host for migrate --direct, with names\n"
+            "          of QEMU's own: the folder is what direct_pki_dir names there\n"
             "  check   checks this host's files; with DEST (bistream://HOST[:PORT]), whether the\n"
             "          bistreamd there and this host accept each other's certificates\n"
             "\n"
             "      --pki-dir=DIR   where the files are (default: " PKI_DEFAULT_DIR ")\n"
-            "      --days=N        ca, host: how long the certificate is valid (default: 3650 for\n"
-            "                      a CA, 730 for a host)\n"
-            "      --force         ca, host: replace files that are there already\n"
-            "      --out=DIR       host: where to put the files (default: PKI-DIR/NAME)\n"
-            "      --dns=NAME      host: one more name; may be repeated\n"
-            "      --ip=ADDRESS    host: one more address; may be repeated\n",
+            "      --days=N        how long the certificate is valid (default: 3650 for a CA, 730\n"
+            "                      for a host)\n"
+            "      --force         replace files that are there already\n"
+            "      --out=DIR       host, direct: where to put the files (default: PKI-DIR/NAME,\n"
+            "                      PKI-DIR/NAME/direct)\n"
+            "      --dns=NAME      host, direct: one more name; may be repeated\n"
+            "      --ip=ADDRESS    host, direct: one more address; may be repeated\n",
     .run = run,
 };

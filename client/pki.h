@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * bistream pki: what its three actions share.
+ * bistream pki: what its actions share.
  */
 #ifndef CLIENT_PKI_H
 #define CLIENT_PKI_H
@@ -14,7 +14,7 @@
 
 struct pki_options {
     const char *dir; /* --pki-dir */
-    const char *out; /* --out; NULL: DIR/NAME */
+    const char *out; /* --out; NULL: DIR/NAME, or DIR/NAME/direct */
     unsigned days;   /* --days; 0: not given */
     bool force;
     struct pki_names extra; /* --dns and --ip */
@@ -23,6 +23,8 @@ struct pki_options {
 enum command_exit pki_make_ca(const struct client *client, const struct pki_options *options);
 enum command_exit pki_make_host(const struct client *client, const struct pki_options *options,
                                 const char *name);
+enum command_exit pki_make_direct(const struct client *client, const struct pki_options *options,
+                                  const char *name);
 
 /* ---- check ------------------------------------------------------------------------------------
  */

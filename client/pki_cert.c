@@ -23,8 +23,7 @@
 enum {
     CLOCK_SKEW = 3600, /* seconds */
     DAY = 86400,
-    SERIAL_BITS = 159,    /* RFC 5280, 4.1.2.2: positive, 20 octets at most */
-    COMMON_NAME_MAX = 64, /* RFC 5280, ub-common-name */
+    SERIAL_BITS = 159, /* RFC 5280, 4.1.2.2: positive, 20 octets at most */
 };
 
 struct extension {
@@ -142,7 +141,7 @@ static bool set_subject(X509 *cert, const char *name)
     const char *field = "CN";
 
     /* A longer name doesn't fit there; the alternative name has it anyway. */
-    if (strlen(name) > COMMON_NAME_MAX) {
+    if (strlen(name) > PKI_COMMON_NAME_MAX) {
         field = "O";
         name = "bistream host";
     }

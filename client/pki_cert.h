@@ -17,9 +17,10 @@ enum {
     PKI_CA_DAYS = 3650, /* ten years, and two for a host */
     PKI_HOST_DAYS = 730,
     PKI_DAYS_MAX = 36500,
-    PKI_NAMES_MAX = 64, /* names and addresses of one host */
-    PKI_NAME_MAX = 253, /* a DNS name, RFC 1035 */
-    PKI_TEXT_MAX = 512, /* a subject in one line */
+    PKI_NAMES_MAX = 64,       /* names and addresses of one host */
+    PKI_NAME_MAX = 253,       /* a DNS name, RFC 1035 */
+    PKI_COMMON_NAME_MAX = 64, /* what a subject's CN holds; RFC 5280, ub-common-name */
+    PKI_TEXT_MAX = 512,       /* a subject in one line */
     PKI_DATE_MAX = 32,
 };
 

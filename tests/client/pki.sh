@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Copyright (C) 2026 The bistream authors
 #
-# bistream pki ca, host, check: what they make is looked at with the openssl command.
+# bistream pki ca, host, direct, check: what they make is looked at with the openssl command.
 
 . "${srcdir:-.}/functions.sh"
 requires openssl jq
@@ -98,6 +98,29 @@ said out "when the CA's certificate ends"
 run 1 pki host c.example --pki-dir "$dir/short" --out "$ca/192.0.2.7"
 said err "$ca/192.0.2.7/cacert.pem is there already; --force replaces it"
 
+# For QEMU's own TLS: its names, in both roles.
+run 0 pki direct a.example --ip 192.0.2.1 --pki-dir "$ca"
+said out "client-cert.pem and client-key.pem for a.example, 192.0.2.1; valid until"
+said out "which direct_pki_dir names there"
+direct=$host/direct
+cmp -s "$ca/cacert.pem" "$direct/ca-cert.pem" || fail "the CA's certificate was not copied"
+for role in server client; do
+    mode_is 600 "$direct/$role-key.pem"
+    mode_is 644 "$direct/$role-cert.pem"
+    cert_says "$direct/$role-cert.pem" "Subject: CN = a.example"
+    openssl verify -x509_strict -purpose ssl$role -verify_hostname a.example -verify_ip 192.0.2.1 \
+        -CAfile "$direct/ca-cert.pem" "$direct/$role-cert.pem" >/dev/null || fail "no good as $role"
+    [ "$(openssl pkey -in "$direct/$role-key.pem" -pubout)" = \
+      "$(openssl x509 -in "$direct/$role-cert.pem" -noout -pubkey)" ] || fail "$role: another key"
+done
+! cmp -s "$direct/server-key.pem" "$direct/client-key.pem" || fail "one key in two roles"
+run 1 pki direct a.example --pki-dir "$ca"
+said err "server-key.pem is there already; --force replaces it"
+run 0 --json pki direct a.example --out "$dir/qemu" --pki-dir "$ca"
+json ".type == \"direct\" and .folder == \"$dir/qemu\" and .ca == \"$dir/qemu/ca-cert.pem\""
+run 1 pki direct "$long" --pki-dir "$ca"
+said err "common name, which has at most 64 characters"
+
 # What is no name, and no command.
 for name in 'a b' '../x' '*.example' 'a,IP:10.0.0.1' '-a' ''; do
     run 1 pki host --pki-dir "$ca" -- "$name"
@@ -109,6 +132,8 @@ run 2 pki host a.example --days 0
 said err "--days wants 1 to 36500, not '0'"
 run 2 pki host
 said err "pki host wants the NAME"
+run 2 pki direct
+said err "pki direct wants the NAME"
 run 2 pki frobnicate
 said err "there is no 'pki frobnicate'"
 run 2 pki
