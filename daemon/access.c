@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * Who may come in, and what a forward may reach: see access.h.
+ * Who may come in, and what a peer may reach here: see access.h.
  *
  * A path that would have to be normalised before it can be compared is not normalised but refused:
  * nobody needs "/run/vm/../x" but who wants to get past a pattern.
@@ -45,6 +45,14 @@ bool access_forward(char *const *patterns, const char *path)
         return false;
     for (; *patterns; patterns++)
         if (fnmatch(*patterns, path, FNM_PATHNAME) == 0)
+            return true;
+    return false;
+}
+
+bool access_tap(char *const *patterns, const char *ifname)
+{
+    for (; *patterns; patterns++)
+        if (fnmatch(*patterns, ifname, 0) == 0)
             return true;
     return false;
 }

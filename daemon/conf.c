@@ -184,11 +184,11 @@ static int check_command(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
-static int check_peers(cfg_t *cfg, cfg_opt_t *opt)
+static int check_patterns(cfg_t *cfg, cfg_opt_t *opt)
 {
     for (unsigned i = 0; i < cfg_opt_size(opt); i++) {
         if (cfg_opt_getnstr(opt, i)[0] == '\0') {
-            cfg_error(cfg, "%s: an empty pattern matches nobody; leave it out", cfg_opt_name(opt));
+            cfg_error(cfg, "%s: an empty pattern matches nothing; leave it out", cfg_opt_name(opt));
             return -1;
         }
     }
@@ -215,21 +215,14 @@ static const struct {
     const char *key;
     cfg_validate_callback_t check;
 } checks[] = {
-    {"listen", check_listen},
-    {"control_socket", check_socket},
-    {"control_group", check_group},
-    {"pki_dir", check_path},
-    {"run_dir", check_path},
-    {"state_dir", check_path},
-    {"pool_dir", check_path},
-    {"allowed_peers", check_peers},
-    {"forward_allow", check_forwards},
-    {"session_memory", check_memory},
-    {"ping", check_time},
-    {"stall_timeout", check_time},
-    {"direct_ports", check_ports},
-    {"direct_pki_dir", check_path},
-    {"qemu_binary", check_command},
+    {"listen", check_listen},          {"control_socket", check_socket},
+    {"control_group", check_group},    {"pki_dir", check_path},
+    {"run_dir", check_path},           {"state_dir", check_path},
+    {"pool_dir", check_path},          {"allowed_peers", check_patterns},
+    {"forward_allow", check_forwards}, {"tap_allow", check_patterns},
+    {"session_memory", check_memory},  {"ping", check_time},
+    {"stall_timeout", check_time},     {"direct_ports", check_ports},
+    {"direct_pki_dir", check_path},    {"qemu_binary", check_command},
 };
 
 /* A copy of the list KEY, NULL-terminated; NULL when memory is short. */
@@ -275,6 +268,7 @@ static bool copy_config(cfg_t *cfg, struct config *config)
     config->pool_dir = strdup(cfg_getstr(cfg, "pool_dir"));
     config->allowed_peers = copy_list(cfg, "allowed_peers");
     config->forward_allow = copy_list(cfg, "forward_allow");
+    config->tap_allow = copy_list(cfg, "tap_allow");
     config->offer_bistream = cfg_getbool(cfg, "offer_bistream");
     config->qemu_binary = strdup(cfg_getstr(cfg, "qemu_binary"));
     config->qemu_args = copy_list(cfg, "qemu_args");
@@ -287,7 +281,7 @@ static bool copy_config(cfg_t *cfg, struct config *config)
     config->direct_pki_dir = direct_pki_dir ? strdup(direct_pki_dir) : NULL;
     return config->listen && config->control_socket && config->pki_dir && config->run_dir &&
            config->state_dir && config->pool_dir && config->allowed_peers &&
-           config->forward_allow && config->qemu_binary && config->qemu_args &&
+           config->forward_allow && config->tap_allow && config->qemu_binary && config->qemu_args &&
            (config->direct_pki_dir || !direct_pki_dir);
 }
 
@@ -393,6 +387,7 @@ struct config *config_load(const char *path, struct error *err)
         CFG_STR("pool_dir", "/var/lib/bistream/images", CFGF_NONE),
         CFG_STR_LIST("allowed_peers", none, CFGF_NONE),
         CFG_STR_LIST("forward_allow", none, CFGF_NONE),
+        CFG_STR_LIST("tap_allow", none, CFGF_NONE),
         CFG_BOOL("offer_bistream", cfg_true, CFGF_NONE),
         CFG_STR("session_memory", "64M", CFGF_NONE),
         CFG_STR("ping", "5s", CFGF_NONE),
@@ -442,6 +437,7 @@ void config_free(struct config *config)
     free(config->direct_pki_dir);
     free_list(config->allowed_peers);
     free_list(config->forward_allow);
+    free_list(config->tap_allow);
     free(config->qemu_binary);
     free_list(config->qemu_args);
     free(config);

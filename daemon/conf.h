@@ -20,6 +20,7 @@ struct config {
     char *pki_dir, *run_dir, *state_dir, *pool_dir; /* folders */
     char **allowed_peers;                           /* shell patterns of names, NULL-terminated */
     char **forward_allow; /* shell patterns of socket paths, NULL-terminated */
+    char **tap_allow;     /* shell patterns of tap devices that peers' guests may use, likewise */
     bool offer_bistream;
     uint64_t session_memory;            /* bytes, each way */
     unsigned ping_ms;                   /* silence after which a PING goes out */

@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "daemon/incoming_private.h"
+#include "daemon/access.h"
 #include "daemon/socket_folder.h"
 #include "common/checked.h"
 #include "common/cleanup.h"
@@ -71,6 +72,21 @@ static int check_cookie(const struct bs_cookie_source *cookie, struct error *err
     return 0;
 }
 
+/* What belongs to this host is given to a peer's guest by this host's configuration alone. */
+static int check_nics(const struct incoming *in, struct error *err)
+{
+    for (size_t i = 0; i < in->definition->nic_count; i++) {
+        const char *ifname = in->definition->nics[i].ifname;
+
+        if (ifname && !access_tap(in->daemon->config->tap_allow, ifname))
+            return error_set(err, EACCES,
+                             "nics[%zu].ifname: no guest that comes from a peer may use the tap "
+                             "device %s; have it added to tap_allow in the configuration",
+                             i, ifname);
+    }
+    return 0;
+}
+
 static int read_definition(struct incoming *in, const struct bs_migrate_prepare_args *args,
                            struct error *err)
 {
@@ -82,6 +98,8 @@ static int read_definition(struct incoming *in, const struct bs_migrate_prepare_
         memcmp(in->definition->uuid, args->uuid, UUID_SIZE) != 0)
         return error_set(err, EINVAL,
                          "the guest's definition has another name or UUID than the call");
+    if (check_nics(in, err) < 0)
+        return error_prefix(err, "the guest's definition is refused");
     return 0;
 }
 

@@ -46,6 +46,18 @@ static void test_forwards(void **state)
     assert_false(access_forward(nothing, "/run/vm/a.sock"));
 }
 
+static void test_taps(void **state)
+{
+    char pattern[] = "vm-*";
+    char *const patterns[] = {pattern, NULL};
+    char *const nothing[] = {NULL};
+
+    (void)state;
+    assert_true(access_tap(patterns, "vm-7"));
+    assert_false(access_tap(patterns, "eth0"));
+    assert_false(access_tap(nothing, "vm-7"));
+}
+
 /* Paths that mean another file than they seem to are refused whatever the patterns say. */
 static void test_paths_that_are_not_plain(void **state)
 {
@@ -72,6 +84,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_peers),
         cmocka_unit_test(test_forwards),
+        cmocka_unit_test(test_taps),
         cmocka_unit_test(test_paths_that_are_not_plain),
     };
 

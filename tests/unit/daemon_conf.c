@@ -81,6 +81,7 @@ static void test_all_keys(void **state)
                                  "pool_dir = \"/tmp/x/pool\"\n"
                                  "allowed_peers = {\"*.vm.example.org\", \"b\"}\n"
                                  "forward_allow = {\"/run/vm/*.sock\"}\n"
+                                 "tap_allow = {\"vm-*\"}\n"
                                  "offer_bistream = false\n"
                                  "session_memory = \"1G\"\n"
                                  "ping = \"250ms\"\n"
@@ -99,6 +100,7 @@ static void test_all_keys(void **state)
     assert_string_equal(config->allowed_peers[1], "b");
     assert_null(config->allowed_peers[2]);
     assert_string_equal(config->forward_allow[0], "/run/vm/*.sock");
+    assert_string_equal(config->tap_allow[0], "vm-*");
     assert_false(config->offer_bistream);
     assert_int_equal(config->session_memory, 1 << 30);
     assert_int_equal(config->ping_ms, 250);
@@ -153,6 +155,7 @@ static const struct {
     {"ping = \"0s\"", "a time from 100ms"},
     {"allowed_peers = {\"a\", \"\"}", "allowed_peers: an empty pattern"},
     {"forward_allow = {\"*.sock\"}", "forward_allow: \"*.sock\" matches nothing"},
+    {"tap_allow = {\"\"}", "tap_allow: an empty pattern"},
     {"qemu_binary = \"\"", "qemu_binary is empty"},
 };
 
