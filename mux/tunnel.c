@@ -338,7 +338,7 @@ static bool put_calls(struct mux_session *session, struct mux_output *out)
     return session->tunnel.call_left == 0;
 }
 
-static struct bs_header stream_header(const struct mux_session *session, enum bs_status status)
+static struct bs_header stream_header(const struct mux_session *session, int status)
 {
     return (struct bs_header){
         .prog = BS_PROGRAM,
