@@ -78,6 +78,9 @@ void domain_state_text(struct domain *domain, char *ret, size_t size);
 /* Taken in by attach: somebody else's QEMU, never started by us, its definition unknown. */
 bool domain_attached(const struct domain *domain);
 pid_t domain_pid(struct domain *domain); /* 0: no QEMU */
+/* When its QEMU has died of itself: that, in words such as "its QEMU has died: QEMU's own last line", into
+ * RET, and true.  For the job's holder. */
+bool domain_last_words(const struct domain *domain, char *ret, size_t size);
 /* Its last QEMU has died instead of shutting down.  Not known after a restart. */
 bool domain_crashed(struct domain *domain);
 

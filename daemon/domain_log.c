@@ -77,3 +77,15 @@ void vm_remove_logs(const struct domain *domain)
     unlink(mark);
     rmdir(domain->log_dir);
 }
+
+bool domain_last_words(const struct domain *domain, char *ret, size_t size)
+{
+    char words[256] = "";
+
+    if (domain->pidfd < 0 || !launch_ended(domain->pidfd))
+        return false;
+    if (domain->qemu_log)
+        launch_last_words(domain->qemu_log, words, sizeof words);
+    snprintf(ret, size, "its QEMU has died%s%s", words[0] ? ": " : " without a word", words);
+    return true;
+}

@@ -289,6 +289,7 @@ static int act(struct incoming *in, enum incoming_message message,
         ret->owner = BS_OWNER_NOT_MINE;
         return 0;
     case INCOMING_FENCE:
+        incoming_explain(in, ret);
         r = incoming_fence(in, err);
         if (r == 0)
             ret->owner = BS_OWNER_NOT_MINE;

@@ -72,6 +72,14 @@ static void forget_volumes(struct incoming *in)
     in->volume_count = 0;
 }
 
+void incoming_explain(const struct incoming *in, struct bs_migrate_finish_ret *ret)
+{
+    char text[512];
+
+    if (in->domain && domain_last_words(in->domain, text, sizeof text))
+        set_reason(ret, text);
+}
+
 int incoming_fence(struct incoming *in, struct error *err)
 {
     struct error writing = ERROR_INIT;

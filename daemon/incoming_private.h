@@ -73,6 +73,8 @@ int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *
 /* A wait of MS milliseconds that ends early when the session goes. */
 struct qmp_wait incoming_wait(struct incoming *in, unsigned ms);
 
+/* Before it is fenced: if its QEMU has died, that is the reason, with its last words. */
+void incoming_explain(const struct incoming *in, struct bs_migrate_finish_ret *ret);
 /* Makes sure that the guest never runs here and that nothing of it stays but the entry that says so.
  * Returns 0, or a negative errno with ERR when its QEMU could not be killed: then nothing may be
  * said yet. */

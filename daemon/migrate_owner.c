@@ -35,6 +35,7 @@ enum {
     QMP_TIMEOUT_MS = 30000,
     FINISH_TIMEOUT_MS = 120000, /* longer than the destination's own bounds together */
     STATUS_TIMEOUT_MS = 60000,  /* a fence waits for a QEMU to die */
+    WHY_TIMEOUT_MS = 3000,      /* for what would only be good to know */
     SETTLE_TIMEOUT_MS = 20000,
     ABORT_SETTLE_MS = 1500, /* the operator waits, and the destination cleans up by itself too */
     CLOSE_TIMEOUT_MS = 5000,
@@ -176,6 +177,27 @@ static void run_on(struct migrate_job *job, struct error *why)
         append(why, "; the guest does not run here: ", err.text);
 }
 
+/* The QEMU there may have died, and have said why.  The guest runs on here already. */
+static void add_what_destination_knows(struct migrate_job *job, struct error *why)
+{
+    struct bs_migrate_finish_args args;
+    struct bs_migrate_finish_ret ret = {.reason = NULL};
+    bool reachable;
+
+    pthread_mutex_lock(&job->lock);
+    reachable = job->pump && job->prepared && !job->session_ended && !job->aborted && job->qmp &&
+                !qmp_closed(job->qmp); /* else ours died first */
+    pthread_mutex_unlock(&job->lock);
+    memcpy(args.id, job->id, sizeof args.id);
+    if (!reachable ||
+        pump_call(job->pump, BS_PROC_MIGRATE_STATUS, (xdrproc_t)xdr_bs_migrate_finish_args, &args,
+                  (xdrproc_t)xdr_bs_migrate_finish_ret, &ret, WHY_TIMEOUT_MS, NULL) < 0)
+        return;
+    if (*ret.reason)
+        append(why, "; at the destination ", ret.reason);
+    xdr_free((xdrproc_t)xdr_bs_migrate_finish_ret, (char *)&ret);
+}
+
 static void roll_back(struct migrate_job *job, struct error *why)
 {
     add_what_is_known(job, why);
@@ -184,6 +206,7 @@ static void roll_back(struct migrate_job *job, struct error *why)
     if (job->pump)
         pump_close_endpoint(job->pump, NULL);
     run_on(job, why);
+    add_what_destination_knows(job, why);
 }
 
 /* ---- when it runs there ---------------------------------------------------------------------- */

@@ -38,7 +38,7 @@ remember b
 begin a b guest --copy-storage-all
 copying a guest
 kill -KILL "$(qemus_of b)"
-ends 1 "the migration of 'guest' failed, and the guest stays here"
+ends 1 "at the destination its QEMU has died without a word"
 goes_on a guest
 nothing_left a
 nothing_left b
