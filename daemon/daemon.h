@@ -25,6 +25,7 @@ struct daemon {
     struct domains *domains;              /* daemon/domain.h */
     struct qmp_thread *qmp;               /* qemu/qmp.h: the one QMP loop thread */
     struct incoming_migrations *incoming; /* daemon/incoming.h */
+    struct ports *ports;                  /* daemon/ports.h */
     struct migrate_jobs *jobs;            /* daemon/migrate.h */
     struct forwards *forwards;            /* daemon/forward.h */
 };

@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include "daemon/host.h"
+#include "daemon/direct_pki.h"
 #include "daemon/peer.h"
 #include "common/cleanup.h"
 #include "common/loop.h"
@@ -92,18 +93,36 @@ char *host_qemu_version(const char *qemu_binary)
     return strndup(version, strcspn(version, " \n"));
 }
 
-int host_handle_info(void *opaque, const void *args, void *ret, struct error *err)
+static int describe(const struct daemon *daemon, struct bs_host_info_ret *info, struct error *err)
 {
-    const struct peer_link *link = opaque;
-    const struct daemon *daemon = link->daemon;
-    struct bs_host_info_ret *info = ret;
-
-    (void)args;
     info->vers = strdup(PACKAGE_VERSION);
     info->hostname = strdup(daemon->hostname);
     info->qemu_version = strdup(daemon->qemu_version);
-    info->features = daemon->config->offer_bistream ? BS_FEATURE_BISTREAM : 0;
+    info->features = BS_FEATURE_TUNNEL | BS_FEATURE_QEMU_NBD | BS_FEATURE_QEMU_BLOCK;
+    if (daemon->config->direct_first)
+        info->features |= BS_FEATURE_DIRECT;
+    if (direct_pki_check(daemon->config->direct_pki_dir, NULL, err) == 0)
+        info->features |= BS_FEATURE_DIRECT_TLS;
+    error_clear(err);
+    if (daemon->config->offer_bistream)
+        info->features |= BS_FEATURE_BISTREAM;
     if (!info->vers || !info->hostname || !info->qemu_version)
         return error_set(err, ENOMEM, "memory is short");
     return 0;
+}
+
+int host_handle_info(void *opaque, const void *args, void *ret, struct error *err)
+{
+    const struct peer_link *link = opaque;
+
+    (void)args;
+    return describe(link->daemon, ret, err);
+}
+
+int host_handle_info_in_session(void *opaque, const void *args, void *ret, struct error *err)
+{
+    const struct peer_session *session = opaque;
+
+    (void)args;
+    return describe(session->daemon, ret, err);
 }

@@ -12,7 +12,8 @@
  * QEMU.  NULL when memory is short.  Blocks for some seconds at the most. */
 char *host_qemu_version(const char *qemu_binary);
 
-/* Handler of HOST_INFO (rpc/dispatch.h); OPAQUE is the struct peer_link. */
+/* Handlers of HOST_INFO (rpc/dispatch.h); OPAQUE is the struct peer_link, or the struct peer_session. */
 int host_handle_info(void *opaque, const void *args, void *ret, struct error *err);
+int host_handle_info_in_session(void *opaque, const void *args, void *ret, struct error *err);
 
 #endif

@@ -205,11 +205,11 @@ static struct incoming *entry_for(struct peer_session *session,
     return in;
 }
 
-int incoming_handle_prepare(void *opaque, const void *args_, void *ret_, struct error *err)
+/* Returns 0 with the entry's lock held; or a negative errno with ERR, and nothing is left. */
+static int prepare(struct peer_session *session, const struct bs_migrate_prepare_args *args,
+                   const struct bs_migrate_prepare_direct_args *direct, struct error *err)
 {
-    struct peer_session *session = opaque;
-    const struct bs_migrate_prepare_args *args = args_;
-    struct bs_migrate_prepare_ret *ret = ret_;
+    struct error fencing = ERROR_INIT;
     struct incoming *in;
     int r;
 
@@ -227,19 +227,65 @@ int incoming_handle_prepare(void *opaque, const void *args_, void *ret_, struct 
     log_info("migration %s (%s) in from %s: preparing", in->hex, in->name, session->peer);
     pthread_mutex_lock(&in->lock);
     session->incoming = in;
-    r = incoming_prepare(in, args, &ret->cookie, err);
+    in->local_address = session->local_address;
+    r = incoming_prepare(in, args, direct, err);
+    if (r == 0)
+        return 0;
     in->cookie = NULL;
-    if (r == 0) {
-        atomic_store(&in->ready, true);
-    } else {
-        struct error fencing = ERROR_INIT;
-
-        log_warning("migration %s (%s) in: refused: %s", in->hex, in->name, err->text);
-        if (incoming_fence(in, &fencing) < 0)
-            log_error("migration %s in: %s", in->hex, fencing.text);
-    }
+    log_warning("migration %s (%s) in: refused: %s", in->hex, in->name, err->text);
+    if (incoming_fence(in, &fencing) < 0)
+        log_error("migration %s in: %s", in->hex, fencing.text);
     pthread_mutex_unlock(&in->lock);
     return r;
+}
+
+/* Its channels, if any, may come. */
+static void prepared(struct incoming *in)
+{
+    in->cookie = NULL;
+    atomic_store(&in->ready, true);
+    pthread_mutex_unlock(&in->lock);
+}
+
+int incoming_handle_prepare(void *opaque, const void *args_, void *ret_, struct error *err)
+{
+    struct peer_session *session = opaque;
+    const struct bs_migrate_prepare_args *args = args_;
+    struct bs_migrate_prepare_ret *ret = ret_;
+    int r = prepare(session, args, NULL, err);
+
+    if (r < 0)
+        return r;
+    r = incoming_fill_cookie(session->incoming, &ret->cookie, err);
+    prepared(session->incoming);
+    return r;
+}
+
+int incoming_handle_prepare_tunnel(void *opaque, const void *args_, void *ret, struct error *err)
+{
+    struct peer_session *session = opaque;
+    const struct bs_migrate_prepare_tunnel_args *args = args_;
+    int r = prepare(session, &args->prepare, NULL, err);
+
+    (void)ret;
+    if (r == 0)
+        prepared(session->incoming);
+    return r;
+}
+
+int incoming_handle_prepare_direct(void *opaque, const void *args_, void *ret_, struct error *err)
+{
+    struct peer_session *session = opaque;
+    const struct bs_migrate_prepare_direct_args *args = args_;
+    struct bs_migrate_prepare_direct_ret *ret = ret_;
+    int r = prepare(session, &args->prepare, args, err);
+
+    if (r < 0)
+        return r;
+    ret->migration_port = session->incoming->migration_port;
+    ret->nbd_port = session->incoming->nbd_port;
+    prepared(session->incoming);
+    return 0;
 }
 
 int incoming_resolve(struct peer_session *session, const char *endpoint, char **ret_path,

@@ -22,8 +22,11 @@ int incoming_recover(struct daemon *daemon, struct error *err);
 /* After all sessions have ended.  NULL is fine. */
 void incoming_free(struct incoming_migrations *incoming);
 
-/* Handlers for RPC_CALLER_SESSION (rpc/dispatch.h); OPAQUE is the struct peer_session. */
+/* Handlers for RPC_CALLER_SESSION and RPC_CALLER_TUNNEL (rpc/dispatch.h); OPAQUE is the struct
+ * peer_session. */
 int incoming_handle_prepare(void *opaque, const void *args, void *ret, struct error *err);
+int incoming_handle_prepare_tunnel(void *opaque, const void *args, void *ret, struct error *err);
+int incoming_handle_prepare_direct(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_finish(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_status(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_settle(void *opaque, const void *args, void *ret, struct error *err);

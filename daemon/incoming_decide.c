@@ -92,6 +92,7 @@ int incoming_fence(struct incoming *in, struct error *err)
     domain_unref(in->domain);
     in->domain = NULL;
     socket_folder_remove(in->folder);
+    incoming_direct_release(in);
     /* Said all the same when it can't be written: PREPARED without a QEMU never becomes MINE. */
     if (in->state != INCOMING_NONE && incoming_set_state(in, INCOMING_NOT_MINE, &writing) < 0)
         log_error("migration %s in: %s", in->hex, writing.text);
@@ -139,6 +140,7 @@ static void settle_in(struct incoming *in)
 {
     struct error err = ERROR_INIT;
 
+    incoming_direct_end(in);
     if (domain_finish_incoming(in->domain, in->running, &err) < 0)
         log_error("migration %s (%s) in: %s", in->hex, in->name, err.text);
     domain_unref(in->domain);

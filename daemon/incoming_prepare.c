@@ -49,7 +49,7 @@ static const char *format_name(unsigned format)
 /* The cookie is a peer's data: each field is looked at before anything is done with it. */
 static int check_cookie(const struct bs_cookie_source *cookie, struct error *err)
 {
-    if (cookie->flags & ~(unsigned)(BS_COOKIE_RUNNING | BS_COOKIE_PERSISTENT))
+    if (cookie->flags & ~(unsigned)(BS_COOKIE_RUNNING | BS_COOKIE_PERSISTENT | BS_COOKIE_BLOCK))
         return error_set(err, EINVAL, "the guest is to be treated in a way not known here");
     for (u_int i = 0; i < cookie->disks.disks_len; i++) {
         const struct bs_cookie_disk *disk = &cookie->disks.disks_val[i];
@@ -347,6 +347,12 @@ static int make_folder(struct incoming *in, struct error *err)
     return r;
 }
 
+/* How disks that are copied get here. */
+static bool by_nbd(const struct incoming *in)
+{
+    return !(in->cookie->flags & BS_COOKIE_BLOCK);
+}
+
 static int export_disk(struct incoming *in, struct qmp *qmp, const struct bs_cookie_disk *disk,
                        const struct domain_disk *here, struct error *err)
 {
@@ -356,21 +362,27 @@ static int export_disk(struct incoming *in, struct qmp *qmp, const struct bs_coo
     if (here->empty || here->readonly)
         return error_set(err, EINVAL, "disk %s can't be written to here", disk->target);
     r = block_export_add(qmp, here->device, disk->target, &wait, err);
-    if (r < 0)
+    if (r < 0 || in->nbd_port) /* a TCP port lets nobody in but the source's QEMU */
         return r;
     return block_export_check(in->nbd_socket, disk->target, disk->size, QMP_TIMEOUT_MS, err);
 }
 
-/* One writable export per disk that is copied, named by its target, and of the very size. */
-static int export_disks(struct incoming *in, struct qmp *qmp, struct error *err)
+static int check_size(const struct bs_cookie_disk *disk, const struct domain_disk *here,
+                      struct error *err)
 {
-    struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
+    if (here->size != disk->size)
+        return error_set(err, EINVAL, "disk %s has %ju bytes here and %ju at the source",
+                         disk->target, (uintmax_t)here->size, (uintmax_t)disk->size);
+    return 0;
+}
+
+/* Each is as large here as there; what is copied by NBD is exported by its target's name, writable. */
+static int offer_disks(struct incoming *in, struct qmp *qmp, struct error *err)
+{
     struct domain_disk *disks = NULL;
     size_t count = 0;
     int r = domain_disks(in->domain, &disks, &count, err);
 
-    if (r == 0)
-        r = block_exports_start(qmp, QEMU_ADDRESS_UNIX(in->nbd_socket), NULL, NULL, &wait, err);
     for (u_int i = 0; r == 0 && i < in->cookie->disks.disks_len; i++) {
         const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
         const struct domain_disk *here = NULL;
@@ -380,17 +392,34 @@ static int export_disks(struct incoming *in, struct qmp *qmp, struct error *err)
                 here = &disks[k];
         if (!here)
             r = error_set(err, EINVAL, "the QEMU here has no disk %s", disk->target);
-        else if (disk->flags & BS_DISK_COPY)
+        else
+            r = check_size(disk, here, err);
+        if (r == 0 && disk->flags & BS_DISK_COPY && by_nbd(in))
             r = export_disk(in, qmp, disk, here, err);
-        else if (here->size != disk->size)
-            r = error_set(err, EINVAL, "disk %s has %ju bytes here and %ju at the source",
-                          disk->target, (uintmax_t)here->size, (uintmax_t)disk->size);
     }
     domain_disks_free(disks, count);
     return r;
 }
 
-static int await_stream(struct incoming *in, struct error *err)
+/* QEMU listens: for NBD clients, and for the stream. */
+static int listen_here(struct incoming *in, struct qmp *qmp, struct error *err)
+{
+    const struct migration_setup setup = {
+        .source = false, .block = !by_nbd(in), .zero_blocks = !by_nbd(in)};
+    struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
+    int r = migration_prepare(qmp, &setup, &wait, err);
+
+    if (r == 0 && by_nbd(in))
+        r = block_exports_start(qmp, QEMU_ADDRESS_UNIX(in->nbd_socket), NULL, NULL, &wait, err);
+    if (r == 0)
+        r = offer_disks(in, qmp, err);
+    if (r == 0)
+        r = migration_incoming(qmp, QEMU_ADDRESS_UNIX(in->migration_socket), &wait, err);
+    return r;
+}
+
+static int await_stream(struct incoming *in, const struct bs_migrate_prepare_direct_args *direct,
+                        struct error *err)
 {
     struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
     struct qmp *qmp = domain_qmp(in->domain, err);
@@ -398,18 +427,15 @@ static int await_stream(struct incoming *in, struct error *err)
     int r = qmp ? qemu_caps_query(qmp, &caps, &wait, err) : -err->code;
 
     if (r == 0)
-        r = qemu_caps_require(&caps, true, true, err);
-    if (r == 0)
-        r = migration_prepare(qmp, &(struct migration_setup){.source = false}, &wait, err);
-    if (r == 0)
-        r = export_disks(in, qmp, err);
-    if (r == 0)
-        r = migration_incoming(qmp, QEMU_ADDRESS_UNIX(in->migration_socket), &wait, err);
-    return r;
+        r = qemu_caps_require(&caps, false, by_nbd(in), err);
+    if (r < 0)
+        return r;
+    return direct ? incoming_direct_listen(in, qmp, direct, offer_disks, err)
+                  : listen_here(in, qmp, err);
 }
 
-static int fill_cookie(const struct incoming *in, struct bs_cookie_destination *ret,
-                       struct error *err)
+int incoming_fill_cookie(const struct incoming *in, struct bs_cookie_destination *ret,
+                         struct error *err)
 {
     ret->migration = strdup("migration");
     ret->disks.disks_val = calloc(in->cookie->disks.disks_len + 1, sizeof *ret->disks.disks_val);
@@ -419,7 +445,7 @@ static int fill_cookie(const struct incoming *in, struct bs_cookie_destination *
         const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
         struct bs_cookie_endpoint *to = &ret->disks.disks_val[ret->disks.disks_len];
 
-        if (!(disk->flags & BS_DISK_COPY))
+        if (!(disk->flags & BS_DISK_COPY) || !by_nbd(in))
             continue;
         ret->disks.disks_len++;
         to->target = strdup(disk->target);
@@ -441,7 +467,7 @@ static int make_guest(struct incoming *in, struct error *err)
 }
 
 int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *args,
-                     struct bs_cookie_destination *ret, struct error *err)
+                     const struct bs_migrate_prepare_direct_args *direct, struct error *err)
 {
     int r = check_cookie(in->cookie, err);
 
@@ -460,10 +486,8 @@ int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *
     if (r == 0 && in->definition)
         r = make_guest(in, err);
     if (r == 0)
-        r = await_stream(in, err);
+        r = await_stream(in, direct, err);
     if (r == 0)
         r = incoming_journal_prepare_mine(in, err);
-    if (r == 0)
-        r = fill_cookie(in, ret, err);
     return r;
 }

@@ -5,6 +5,7 @@
  *
  *     incoming.c          the table of them, the calls about them, restart
  *     incoming_prepare.c  Prepare: how it is made ready
+ *     incoming_direct.c   what mode direct has of its own
  *     incoming_decide.c   Finish, the fence, what is settled
  *     incoming_journal.c  state_dir/migrations/ID.json
  *     incoming_prune.c    entries that nobody asks for any more
@@ -33,6 +34,9 @@ struct incoming {
     bool running;                 /* it ran at the source */
     char *folder;                 /* of its two sockets */
     char *nbd_socket, *migration_socket;
+    const char *local_address;             /* that its session came to; only during Prepare */
+    unsigned nbd_port, migration_port;     /* ... at these ports; 0: at none */
+    bool tls;                              /* ... with its own TLS */
     const struct bs_cookie_source *cookie; /* as the source sent it; only during Prepare */
 
     atomic_bool closing;  /* its session is going: give up at the next step */
@@ -65,10 +69,25 @@ void incoming_unref(struct incoming *in, bool settled);
 /* Forgets entries that say "not mine" and nothing else, when they are old or many. */
 void incoming_prune(struct incoming_migrations *all);
 
-/* Creates volumes, starts QEMU, exports the disks, waits for the stream: everything of Prepare.
- * After a failure the caller fences what there is.  Called with the id's lock, as all below. */
+/* Creates volumes, starts QEMU, exports the disks, waits for the stream: everything of Prepare, in
+ * mode direct (DIRECT is not NULL) at ports of this host.  After a failure the caller fences what
+ * there is.  Called with the id's lock, as all below. */
 int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *args,
-                     struct bs_cookie_destination *ret, struct error *err);
+                     const struct bs_migrate_prepare_direct_args *direct, struct error *err);
+/* Where the channels lead, once it is prepared. */
+int incoming_fill_cookie(const struct incoming *in, struct bs_cookie_destination *ret,
+                         struct error *err);
+
+/* Mode direct: QEMU listens at ports of this host, with the exports that OFFER makes.  As
+ * incoming_prepare(). */
+int incoming_direct_listen(struct incoming *in, struct qmp *qmp,
+                           const struct bs_migrate_prepare_direct_args *args,
+                           int (*offer)(struct incoming *in, struct qmp *qmp, struct error *err),
+                           struct error *err);
+/* The guest is here: takes from QEMU what only mode direct needed, and gives the ports back. */
+void incoming_direct_end(struct incoming *in);
+/* Gives the ports back.  Harmless when there are none. */
+void incoming_direct_release(struct incoming *in);
 
 /* A wait of MS milliseconds that ends early when the session goes. */
 struct qmp_wait incoming_wait(struct incoming *in, unsigned ms);

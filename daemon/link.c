@@ -303,6 +303,15 @@ int link_probe(struct daemon *daemon, const char *uri, int abort_fd, struct bs_p
 
 /* ---- a session ------------------------------------------------------------------------------ */
 
+/* Not even HOST_INFO is known there. */
+static int explain_libvirt(const struct link *link, struct error *err)
+{
+    return error_set(err, ENOPROTOOPT,
+                     "%s port %s: libvirt RPC server, no bistreamd: start bistreamd there, or name "
+                     "its port",
+                     link->address.host, link->address.port);
+}
+
 /* BISTREAM_OPEN is not known there: says who is. */
 static int explain_refusal(struct link *link, struct error *err)
 {
@@ -315,24 +324,23 @@ static int explain_refusal(struct link *link, struct error *err)
                       "it, or has offer_bistream = false in its configuration",
                       link->address.host, link->address.port, info.vers);
     else if (r == -ENOSYS)
-        r = error_set(err, ENOPROTOOPT,
-                      "%s port %s: libvirt RPC server, no bistreamd: start bistreamd there, or "
-                      "name its port",
-                      link->address.host, link->address.port);
+        r = explain_libvirt(link, err);
     xdr_free((xdrproc_t)xdr_bs_host_info_ret, (char *)&info);
     return r;
 }
 
-/* Turns LINK, on which SERIAL opened what REPLY says, into a running pump. */
+/* Turns LINK into a running pump.  REPLY is to the BISTREAM_OPEN that came last on it; NULL: there was
+ * none, and the link goes on carrying plain calls. */
 static struct pump *start_pump(struct link *link, const struct bs_bistream_open_ret *reply,
                                const struct pump_handlers *handlers, struct error *err)
 {
     const struct config *config = link->daemon->config;
     const uint64_t ping = config->ping_ms * LOOP_MS;
-    char name[8];
+    char name[8] = "plain";
     struct pump_config pump_config = {
         .name = name,
         .opener = true,
+        .tunnel = !reply,
         .serial = link->serial,
         .local = session_limits_local(config->session_memory, true),
         .memory = config->session_memory,
@@ -342,10 +350,11 @@ static struct pump *start_pump(struct link *link, const struct bs_bistream_open_
         .early_length = link->end - link->start,
     };
 
-    snprintf(name, sizeof name, "%02x%02x%02x", (uint8_t)reply->session[0],
-             (uint8_t)reply->session[1], (uint8_t)reply->session[2]);
-    if (session_limits_remote(&reply->limits, config->session_memory, true, &pump_config.remote,
-                              err) < 0) {
+    if (reply)
+        snprintf(name, sizeof name, "%02x%02x%02x", (uint8_t)reply->session[0],
+                 (uint8_t)reply->session[1], (uint8_t)reply->session[2]);
+    if (reply && session_limits_remote(&reply->limits, config->session_memory, true,
+                                       &pump_config.remote, err) < 0) {
         error_prefix(err, "%s port %s", link->address.host, link->address.port);
         return NULL;
     }
@@ -369,5 +378,56 @@ struct pump *link_open_session(struct daemon *daemon, const char *uri, unsigned 
     else if (r == -ENOSYS)
         explain_refusal(link, err);
     link_free(link);
+    return pump;
+}
+
+/* BISTREAM_OPEN, unless this host is not to know it; else, as everything from before it answers:
+ * HOST_INFO. */
+static struct pump *open_either(struct link *link, const struct pump_handlers *handlers,
+                                struct bs_host_info_ret *ret, struct error *err)
+{
+    struct bs_bistream_open_ret reply = {0};
+    int r = link->daemon->config->offer_bistream
+                ? call_open(link, BS_PURPOSE_MIGRATION, &reply, err)
+                : -ENOSYS;
+
+    if (r == 0)
+        return start_pump(link, &reply, handlers, err);
+    if (r != -ENOSYS)
+        return NULL;
+    error_clear(err);
+    r = call_host_info(link, ret, err);
+    ret->features &= ~(uint64_t)BS_FEATURE_BISTREAM; /* not by this pump */
+    if (r == -ENOSYS)
+        explain_libvirt(link, err);
+    return r < 0 ? NULL : start_pump(link, NULL, handlers, err);
+}
+
+static int ask_in_session(struct pump *pump, struct bs_host_info_ret *ret, struct error *err)
+{
+    return pump_call(pump, BS_PROC_HOST_INFO, NULL, NULL, (xdrproc_t)xdr_bs_host_info_ret, ret,
+                     CALL_TIMEOUT_MS, err);
+}
+
+struct pump *link_open_migration(struct daemon *daemon, const char *uri,
+                                 const struct pump_handlers *handlers, int abort_fd,
+                                 struct bs_host_info_ret *ret, struct error *err)
+{
+    struct link *link = link_dial(daemon, uri, abort_fd, err);
+    struct bs_host_info_ret info = {0};
+    struct pump *pump;
+
+    if (!link)
+        return NULL;
+    pump = open_either(link, handlers, &info, err);
+    if (pump && ret && !info.vers && ask_in_session(pump, &info, err) < 0) {
+        pump_free(pump);
+        pump = NULL;
+    }
+    link_free(link);
+    if (ret)
+        *ret = info;
+    else
+        xdr_free((xdrproc_t)xdr_bs_host_info_ret, (char *)&info);
     return pump;
 }

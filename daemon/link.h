@@ -37,4 +37,12 @@ struct pump *link_open_session(struct daemon *daemon, const char *uri, unsigned 
                                const struct pump_handlers *handlers, int abort_fd,
                                struct error *err);
 
+/* The same for a migration, but a bistreamd without BiStream is fine, and so is offer_bistream = false
+ * here: the pump then makes calls and can carry one MIGRATE_PREPARE_TUNNEL stream.  RET (NULL: not
+ * wanted) is what the peer says of itself, for xdr_free() in every case; BS_FEATURE_BISTREAM in it
+ * means that the pump is a session's. */
+struct pump *link_open_migration(struct daemon *daemon, const char *uri,
+                                 const struct pump_handlers *handlers, int abort_fd,
+                                 struct bs_host_info_ret *ret, struct error *err);
+
 #endif

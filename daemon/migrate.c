@@ -93,6 +93,7 @@ static void job_free(struct migrate_job *job)
     free(job->mirrors);
     free(job->disk_bytes);
     free(job->ram_socket);
+    free(job->direct_host);
     free(job->folder);
     migrate_plan_clear(&job->plan);
     if (job->connection)
@@ -251,18 +252,21 @@ static int start_thread(struct migrate_jobs *jobs, struct migrate_job *job, stru
 
 static int check_args(const struct bs_migrate_args *args, struct error *err)
 {
-    const uint64_t known =
-        BS_MIGRATE_LIVE | BS_MIGRATE_COPY_STORAGE_ALL | BS_MIGRATE_COPY_STORAGE_INC;
+    const uint64_t known = 2 * BS_MIGRATE_NO_FALLBACK - 1; /* all bits up to the last */
     const uint64_t both = BS_MIGRATE_COPY_STORAGE_ALL | BS_MIGRATE_COPY_STORAGE_INC;
 
     if (args->flags & ~known)
         return error_set(err, ENOTSUP, "a flag of migrate is not known to this bistreamd");
-    if (args->bandwidth || args->downtime_ms || args->timeout_s || args->stall_timeout_ms ||
-        *args->listen_address)
-        return error_set(err, ENOTSUP, "an option of migrate is not known to this bistreamd");
     if ((args->flags & both) == both)
         return error_set(err, EINVAL,
                          "--copy-storage-all and --copy-storage-inc exclude each other");
+    if (args->flags & BS_MIGRATE_SYNCHRONOUS_WRITES && !(args->flags & both))
+        return error_set(err, EINVAL,
+                         "--copy-storage-synchronous-writes wants --copy-storage-all or "
+                         "--copy-storage-inc");
+    if (!(args->flags & BS_MIGRATE_DIRECT) &&
+        (args->flags & BS_MIGRATE_NO_TLS || *args->listen_address))
+        return error_set(err, EINVAL, "--no-tls and --listen-address want --direct");
     if (*args->dname && definition_check_name(args->dname, err) < 0)
         return error_prefix(err, "--dname");
     return 0;

@@ -5,7 +5,11 @@
  *
  *     migrate.c          jobs and their threads, also those of before a restart
  *     migrate_plan.c     which disks go along, and how
- *     migrate_phases.c   Begin, Prepare, Perform
+ *     migrate_mode.c     in which mode
+ *     migrate_phases.c   Begin and Perform, from top to bottom
+ *     migrate_prepare.c  Prepare
+ *     migrate_direct.c   what mode direct has of its own
+ *     migrate_watch.c    what is looked after while QEMU is waited for
  *     migrate_owner.c    Finish, Confirm, rolling back: whose the guest is
  *     migrate_journal.c  state_dir/migrations/ID.json
  *     migrate_report.c   what the operator sees
@@ -16,10 +20,13 @@
 
 #include "daemon/control.h"
 #include "daemon/daemon.h"
+#include "daemon/direct_pki.h"
 #include "daemon/domain.h"
+#include "daemon/migrate_mode.h"
 #include "daemon/ownership.h"
 #include "io/pump.h"
 #include "qemu/block.h"
+#include "qemu/caps.h"
 #include "qemu/migration.h"
 #include "rpc/protocol.h"
 
@@ -41,6 +48,7 @@ struct migrate_plan {
     struct migrate_disk *chosen; /* all but empty drives */
     size_t chosen_count;
     size_t copies;
+    size_t tops; /* of them */
 };
 
 /* Decides about every disk from the flags and names of ARGS; SAY is told, in a sentence, of each
@@ -56,6 +64,8 @@ void migrate_plan_clear(struct migrate_plan *plan);
 int migrate_plan_mark_shared(struct migrate_plan *plan, const char *id, struct error *err);
 /* Takes them away, as migrate_plan_clear() does too. */
 void migrate_plan_unmark(struct migrate_plan *plan);
+/* What PLAN means for the choice of the mode. */
+void migrate_plan_ask(const struct migrate_plan *plan, struct migrate_question *question);
 /* The cookie for PLAN, for xdr_free().  Returns 0, or a negative errno with ERR. */
 int migrate_plan_cookie(const struct migrate_plan *plan, struct bs_cookie_source *ret,
                         struct error *err);
@@ -94,16 +104,25 @@ struct migrate_job {
     /* The phases' own. */
     struct migrate_plan plan;
     struct pump *pump;
+    struct qemu_caps caps; /* of the guest's QEMU */
+    struct migrate_choice choice;
     char *folder; /* of the local sockets, one per channel */
     char *ram_socket;
-    char **disk_sockets; /* one per mirror */
+    char *direct_host;                 /* mode direct: where QEMU connects to ... */
+    unsigned migration_port, nbd_port; /* ... and its ports there */
+    struct qemu_address ram_address;   /* of the migration stream; points to the above */
+    char **disk_sockets;               /* one per mirror */
     struct block_mirror *mirrors;
     uint64_t *disk_bytes; /* one per mirror: what went over for it, once counted */
     size_t mirror_count;
-    bool migrating; /* QEMU's migration was started, so it is to be cancelled */
-    bool continued; /* migrate-continue was sent */
-    bool mirroring; /* likewise the mirrors */
-    bool prepared;  /* Prepare was sent, so the destination may have something to undo */
+    bool migrating;     /* QEMU's migration was started, so it is to be cancelled */
+    bool continued;     /* migrate-continue was sent */
+    bool mirroring;     /* likewise the mirrors */
+    bool prepared;      /* Prepare was sent, so the destination may have something to undo */
+    bool timed_out;     /* --timeout has run out, and was seen to */
+    uint64_t bandwidth; /* the cap that holds, bytes per second; 0: none */
+    uint64_t
+        mute_since; /* loop_clock() of the first question that QEMU has left open; 0: it answers */
     struct migration_info memory;
     uint64_t completed_at;          /* loop_clock() */
     uint64_t switched_us;           /* from the source's `completed` until the guest ran there */
@@ -115,6 +134,7 @@ struct migrate_job {
     const char *aborted;       /* why it is to end early, a constant; NULL: it isn't */
     enum outgoing_state state; /* as in the journal; written by the job's thread only */
     enum migrate_resolve resolve;
+    bool chosen;             /* the mode is */
     bool decided;            /* the guest has been let go of; the destination has to hear it */
     bool reported;           /* its client has the result; the job's thread's own */
     struct error last_known; /* why it is unresolved, or can't be settled */
@@ -139,6 +159,37 @@ struct migrate_jobs {
 /* Begin, Prepare, Perform: until QEMU says `completed`.  Returns 0, or a negative errno with ERR. */
 int migrate_perform(struct migrate_job *job, struct error *err);
 
+/* Reaches the destination and chooses the mode; nothing is touched.  As all below: 0, or a negative
+ * errno with ERR. */
+int migrate_connect(struct migrate_job *job, struct error *err);
+/* Has the guest made ready there, and names where QEMU is to connect to. */
+int migrate_prepare(struct migrate_job *job, struct error *err);
+
+/* struct qmp_wait's check, for whatever waits: is there still a reason to?  Looks after what else
+ * there is to be looked after, too. */
+int migrate_check(void *job, struct error *err);
+struct qmp_wait migrate_wait_until(struct migrate_job *job, uint64_t deadline);
+struct qmp_wait migrate_wait_ms(struct migrate_job *job, unsigned ms);
+/* Has a cap of BANDWIDTH bytes per second (0: none) hold from now on. */
+int migrate_throttle(struct migrate_job *job, uint64_t bandwidth, struct error *err);
+/* For how long the guest may be held up. */
+unsigned migrate_stall_ms(const struct migrate_job *job);
+
+/* Mode direct.  The subject of the certificate that QEMU here will show (empty without TLS), for the
+ * destination to let in. */
+int migrate_direct_subject(struct migrate_job *job, char ret[DIRECT_PKI_SUBJECT_MAX],
+                           struct error *err);
+/* Aims the stream and the mirrors at the ports that Prepare has named. */
+int migrate_direct_aim(struct migrate_job *job, struct error *err);
+/* Gives QEMU what it needs for TLS; nothing in the other modes, nor without TLS. */
+int migrate_direct_set_up(struct migrate_job *job, struct error *err);
+/* Takes that away again. */
+void migrate_direct_clear(struct migrate_job *job);
+/* Tears down QEMU's connections, also those that are silent; nothing in the other modes. */
+void migrate_direct_break(struct migrate_job *job);
+/* Has BANDWIDTH (bytes per second, 0: no limit) hold for RAM, and for all disks together. */
+int migrate_direct_throttle(struct migrate_job *job, uint64_t bandwidth, struct error *err);
+
 /* Runs all phases.  Returns enum bs_outcome, with ERR unless it is COMPLETED; UNRESOLVED only when the
  * daemon stops. */
 enum bs_outcome migrate_run(struct migrate_job *job, struct error *err);
@@ -160,6 +211,8 @@ int migrate_job_abort(struct migrate_job *job, const char *why, struct error *er
 
 /* "mirror", "unresolved", ... as the operator knows it.  With the job's lock. */
 const char *migrate_phase_name(const struct migrate_job *job);
+/* "bistream", ...; empty while the mode has not been chosen. */
+const char *migrate_mode_text(const struct migrate_job *job);
 /* A line for the operator, also in the log. */
 void migrate_say(struct migrate_job *job, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

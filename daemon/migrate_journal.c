@@ -4,7 +4,7 @@
  * state_dir/migrations/ID.json, the source's side:
  *
  *   {"version": 1, "side": "source", "state": "begun", "name": "web",
- *    "destination": "bistream://hostb", "was_running": true}
+ *    "destination": "bistream://hostb", "mode": "bistream", "was_running": true}
  *
  * A state is written before it is acted upon.  The guest stands still when FINISH_ASKED is, so what it
  * takes is on disk before, and all that is left to do then is a rename.
@@ -22,9 +22,10 @@
 
 static json_t *to_json(const struct migrate_job *job, enum outgoing_state state)
 {
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "version", JOURNAL_VERSION, "side",
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b}", "version", JOURNAL_VERSION, "side",
                      JOURNAL_SOURCE, "state", outgoing_state_name(state), "name", job->args.name,
-                     "destination", job->args.destination, "was_running", job->was_running);
+                     "destination", job->args.destination, "mode", migrate_mode_text(job),
+                     "was_running", job->was_running);
 }
 
 int migrate_journal_prepare_finish(struct migrate_job *job, struct error *err)
@@ -75,6 +76,8 @@ int migrate_journal_read(struct migrate_job *job, const char *hex, struct error 
     if (r == 0) {
         job->state = outgoing_state_by_name(json_string_value(json_object_get(json, "state")));
         job->was_running = json_is_true(json_object_get(json, "was_running"));
+        job->choice.mode = migrate_mode_by_name(json_string_value(json_object_get(json, "mode")));
+        job->chosen = job->choice.mode < MODES;
         if (job->state == OUTGOING_NONE || !name || !destination ||
             journal_id_from_text(hex, job->id) < 0)
             r = error_set(err, EINVAL, "state, name or destination is missing");

@@ -125,8 +125,7 @@ static struct pump *new_session(struct migrate_job *job, struct error *err)
 {
     static const struct pump_handlers none = {.opaque = NULL};
 
-    return link_open_session(job->daemon, job->args.destination, BS_PURPOSE_MIGRATION, &none,
-                             job->poke_fd, err);
+    return link_open_migration(job->daemon, job->args.destination, &none, job->poke_fd, NULL, err);
 }
 
 /* ---- when it fails --------------------------------------------------------------------------- */
@@ -148,6 +147,7 @@ static void undo_in_qemu(struct migrate_job *job)
     wait = qmp_wait_ms(QMP_TIMEOUT_MS); /* what came before may have used up its own */
     if (job->mirroring && block_mirrors_remove(job->qmp, &wait, &err) < 0)
         migrate_say(job, "%s", err.text);
+    migrate_direct_clear(job);
 }
 
 /* QEMU often only knows that its socket broke; the session knows why. */
@@ -205,6 +205,7 @@ static void roll_back(struct migrate_job *job, struct error *why)
         enter_state(job, OUTGOING_OURS);
     if (job->pump)
         pump_close_endpoint(job->pump, NULL);
+    migrate_direct_break(job);
     run_on(job, why);
     add_what_destination_knows(job, why);
 }

@@ -102,6 +102,7 @@ static int choose(struct migrate_plan *plan, const struct domain_disk *disk, boo
     /* Whoever attaches a QEMU has given both of them their images. */
     chosen->shared = !chosen->copy && !disk->readonly && !attached;
     plan->copies += chosen->copy;
+    plan->tops += chosen->top;
     if (copies_storage(args) && !chosen->copy) {
         snprintf(sentence, sizeof sentence,
                  "disk %s is not copied (%s): its image must be at the destination", disk->target,
@@ -131,6 +132,16 @@ int migrate_plan_make(struct migrate_plan *plan, struct domain *domain,
     for (size_t i = 0; r == 0 && i < plan->disk_count; i++)
         r = choose(plan, &plan->disks[i], domain_attached(domain), args, say, opaque, err);
     return r;
+}
+
+void migrate_plan_ask(const struct migrate_plan *plan, struct migrate_question *question)
+{
+    question->copies = plan->copies > 0;
+    question->some_tops = plan->tops > 0;
+    question->some_wholes = plan->tops < plan->copies;
+    for (size_t i = 0; i < plan->chosen_count; i++)
+        if (!plan->chosen[i].copy && !plan->chosen[i].disk->readonly)
+            question->some_stay = true;
 }
 
 int migrate_plan_mark_shared(struct migrate_plan *plan, const char *id, struct error *err)

@@ -33,6 +33,11 @@ const char *migrate_phase_name(const struct migrate_job *job)
     return phase_names[job->phase];
 }
 
+const char *migrate_mode_text(const struct migrate_job *job)
+{
+    return job->chosen ? migrate_mode_name(job->choice.mode) : "";
+}
+
 /* To the client, if there is one. */
 static int send_event(struct migrate_job *job, int procedure, xdrproc_t proc, const void *body)
 {
@@ -93,22 +98,35 @@ static void measure_memory(struct migrate_job *job, uint64_t before, uint64_t no
     job->measured = now;
 }
 
+/* For how long QEMU has left questions open: R is what came of the last one. */
+static void note_answer(struct migrate_job *job, int r, uint64_t asked, const struct error *err)
+{
+    if (r == 0)
+        job->mute_since = 0;
+    else
+        log_debug("migration %s out: %s", job->hex, err->text);
+    if (r == -ETIMEDOUT && !job->mute_since)
+        job->mute_since = asked;
+}
+
 void migrate_report_progress(struct migrate_job *job)
 {
     struct qmp_wait wait = qmp_wait_ms(QUERY_TIMEOUT_MS);
     struct error err = ERROR_INIT;
     uint64_t now = loop_clock(), before = job->memory.ram_transferred;
+    int r;
 
     if (now < job->next_report)
         return;
     job->next_report = now + REPORT_INTERVAL_MS * LOOP_MS;
-    if (job->mirror_count &&
-        block_mirrors_query(job->qmp, job->mirrors, job->mirror_count, &wait, &err) < 0)
-        log_debug("migration %s out: %s", job->hex, err.text);
+    if (job->mirror_count) {
+        r = block_mirrors_query(job->qmp, job->mirrors, job->mirror_count, &wait, &err);
+        note_answer(job, r, now, &err);
+    }
     if (job->migrating) {
-        if (migration_query(job->qmp, &job->memory, &wait, &err) < 0)
-            log_debug("migration %s out: %s", job->hex, err.text);
-        else
+        r = migration_query(job->qmp, &job->memory, &wait, &err);
+        note_answer(job, r, now, &err);
+        if (r == 0)
             measure_memory(job, before, now);
     }
     send_progress(job);
@@ -172,7 +190,7 @@ void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
 {
     struct bs_disk_bytes disks[BS_DISKS_MAX];
     struct bs_migrate_result result = {.outcome = outcome,
-                                       .mode = (char *)"bistream",
+                                       .mode = (char *)migrate_mode_text(job),
                                        .disks.disks_val = disks,
                                        .error = (char *)(why->code ? why->text : "")};
 

@@ -6,7 +6,8 @@
  * Everything here happens in the main loop and blocks nowhere: shake hands; look whether one of the
  * certificate's names may come in; greet with the byte 1; answer calls (HOST_INFO any number of
  * times, keepalive) until BISTREAM_OPEN, whose reply is the last thing that is written here: the
- * link then belongs to a session with threads of its own.  A peer that may not come in gets an
+ * link then belongs to a session with threads of its own.  So it does from the first call about a
+ * migration on, with which a peer from before BISTREAM_OPEN begins, and which the session answers.  A peer that may not come in gets an
  * error for its first call, which says what its operator has to ask for, and is then left.
  *
  * Links are few and have a time to live in each state, looked after by one timer.  When there are
@@ -126,15 +127,41 @@ static int greet(struct connection *connection, struct error *err)
     return n < 0 ? (int)n : 0;
 }
 
+/* The call that begins a tunnel, and LENGTH bytes of DATA that came behind it, as they came. */
+static uint8_t *put_call_back(const struct rpc_message *call, const uint8_t *data, size_t length,
+                              size_t *ret_length)
+{
+    uint8_t *all = malloc(RPC_HEAD_SIZE + call->length + length);
+
+    if (!all)
+        return NULL;
+    rpc_head_encode(all, &call->header, call->length);
+    if (call->length)
+        memcpy(all + RPC_HEAD_SIZE, call->payload, call->length);
+    memcpy(all + RPC_HEAD_SIZE + call->length, data, length);
+    *ret_length = RPC_HEAD_SIZE + call->length + length;
+    return all;
+}
+
 /* Makes a session of the link; bytes of DATA came behind the call.  The connection is gone
  * afterwards. */
 static void open_session(struct connection *connection, const uint8_t *data, size_t length)
 {
     struct peer_session_open *open = &connection->link.open;
+    CLEANUP_FREE uint8_t *all = NULL;
     struct error err = ERROR_INIT;
 
+    if (open->tunnel) {
+        all = put_call_back(connection->link.call, data, length, &length);
+        data = all;
+    }
     open->early = data;
     open->early_length = length;
+    if (!data) {
+        log_error("peer %s: no memory for its call", connection->address);
+        drop(connection);
+        return;
+    }
     loop_fd_remove(connection->watch);
     connection->watch = NULL;
     if (peer_session_start(connection->peers->sessions, take_ptr(connection->tls), open, &err) < 0)
@@ -155,6 +182,25 @@ static int refuse(struct connection *connection, uint8_t **ret_data, size_t *ret
     return rpc_error_encode(&connection->inbox.message.header, &err, ret_data, ret_length);
 }
 
+/* Answers a call, or has a session answer it.  Returns 0 or a negative errno. */
+static int answer(struct connection *connection, uint8_t **ret_data, size_t *ret_length)
+{
+    const struct rpc_message *call = &connection->inbox.message;
+    struct peer_link *link = &connection->link;
+    struct error err = ERROR_INIT;
+
+    link->call = call;
+    if (connection->state == UNWELCOME)
+        return refuse(connection, ret_data, ret_length);
+    if (rpc_program_has(connection->peers->program, RPC_CALLER_LINK, &call->header) ||
+        !rpc_program_has(connection->peers->program, RPC_CALLER_TUNNEL, &call->header))
+        return rpc_dispatch(connection->peers->program, RPC_CALLER_LINK, link, call, ret_data,
+                            ret_length);
+    if (peer_open_tunnel(link, &err) < 0)
+        return rpc_error_encode(&call->header, &err, ret_data, ret_length);
+    return 0;
+}
+
 /* Answers one message.  Returns 0, or a negative errno with ERR. */
 static int handle_message(struct connection *connection, struct error *err)
 {
@@ -167,11 +213,7 @@ static int handle_message(struct connection *connection, struct error *err)
     if (!rpc_inbox_is_keepalive(message, &reply, &length)) {
         if (message->header.type != BS_CALL)
             return error_set(err, EPROTO, "it sent what is no call");
-        connection->link.call = message;
-        r = connection->state == UNWELCOME
-                ? refuse(connection, &reply, &length)
-                : rpc_dispatch(connection->peers->program, RPC_CALLER_LINK, &connection->link,
-                               message, &reply, &length);
+        r = answer(connection, &reply, &length);
         if (r < 0)
             return error_set_errno(err, -r, "can't answer a call");
         if (connection->state == WELCOME)

@@ -19,7 +19,7 @@ struct peer_link {
     const char *peer; /* the name that matched allowed_peers */
     const struct rpc_message *call;
     struct peer_sessions *sessions;
-    bool opened; /* BISTREAM_OPEN has agreed on: */
+    bool opened; /* it is to become a session: */
     struct peer_session_open open;
 };
 
@@ -35,5 +35,9 @@ void peers_free(struct peers *peers);
 
 /* Handler of BISTREAM_OPEN (rpc/dispatch.h); OPAQUE is the struct peer_link. */
 int peer_handle_open(void *opaque, const void *args, void *ret, struct error *err);
+
+/* LINK is to become one that carries a migration's calls and stream.  Returns 0, or a negative errno
+ * with ERR when there is no room for it. */
+int peer_open_tunnel(struct peer_link *link, struct error *err);
 
 #endif

@@ -2,7 +2,8 @@
 /* Copyright (C) 2026 The bistream authors */
 /*
  * BISTREAM_OPEN: checks what the peer offers and says what this side does.  Nothing is made here;
- * the link becomes a session when the reply has been written to it (peer.c).
+ * the link becomes a session when the reply has been written to it (peer.c).  A peer that doesn't know
+ * it begins with a call about a migration, and gets what goes without saying.
  */
 #include "config.h"
 
@@ -55,6 +56,22 @@ int peer_handle_open(void *opaque, const void *args_, void *ret_, struct error *
     memcpy(ret->session, open.id, sizeof open.id);
     ret->limits.first_window = open.local.first_window;
     ret->limits.channels = open.local.channels;
+    link->open = open;
+    link->opened = true;
+    return 0;
+}
+
+int peer_open_tunnel(struct peer_link *link, struct error *err)
+{
+    struct peer_session_open open = {
+        .peer = link->peer, .purpose = BS_PURPOSE_MIGRATION, .tunnel = true};
+    int r = peer_sessions_check(link->sessions, link->peer, err);
+
+    if (r < 0)
+        return r;
+    open.local = session_limits_local(link->daemon->config->session_memory, false);
+    if (RAND_bytes(open.id, sizeof open.id) != 1)
+        return error_set(err, EIO, "no random numbers for a session's id can be had");
     link->open = open;
     link->opened = true;
     return 0;

@@ -15,6 +15,7 @@
 #include "daemon/incoming.h"
 #include "daemon/services.h"
 #include "common/log.h"
+#include "io/net.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -151,7 +152,7 @@ static void *keep(void *opaque)
 
 /* ---- the sessions --------------------------------------------------------------------------- */
 
-static struct session *new_session(struct peer_sessions *sessions,
+static struct session *new_session(struct peer_sessions *sessions, const struct tls *link,
                                    const struct peer_session_open *open)
 {
     struct session *session = calloc(1, sizeof *session);
@@ -161,6 +162,7 @@ static struct session *new_session(struct peer_sessions *sessions,
     session->sessions = sessions;
     session->public.daemon = sessions->daemon;
     session->public.purpose = open->purpose;
+    net_local_address(tls_fd(link), session->public.local_address);
     memcpy(session->public.id, open->id, sizeof open->id);
     session->public.peer = strdup(open->peer);
     if (asprintf(&session->public.name, "%02x%02x%02x", open->id[0], open->id[1], open->id[2]) < 0)
@@ -179,6 +181,7 @@ static int start_session(struct session *session, struct tls *link,
     const uint64_t ping = config->ping_ms * LOOP_MS;
     const struct pump_config pump_config = {
         .name = session->public.name,
+        .tunnel = open->tunnel,
         .serial = open->serial,
         .local = open->local,
         .remote = open->remote,
@@ -212,7 +215,7 @@ static int start_session(struct session *session, struct tls *link,
 int peer_session_start(struct peer_sessions *sessions, struct tls *link,
                        const struct peer_session_open *open, struct error *err)
 {
-    struct session *session = new_session(sessions, open);
+    struct session *session = new_session(sessions, link, open);
     int r;
 
     if (!session) {
@@ -222,7 +225,8 @@ int peer_session_start(struct peer_sessions *sessions, struct tls *link,
     pthread_mutex_lock(&sessions->lock);
     LIST_INSERT_HEAD(&sessions->list, session, link);
     pthread_mutex_unlock(&sessions->lock);
-    log_info("session %s: opened by %s for %s", session->public.name, session->public.peer,
+    log_info("session %s: opened by %s for %s%s", session->public.name, session->public.peer,
+             open->tunnel ? "the calls and the stream of " : "",
              open->purpose == BS_PURPOSE_MIGRATION ? "a migration"
              : open->purpose == BS_PURPOSE_FORWARD ? "a forward"
                                                    : "a probe");

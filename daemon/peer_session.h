@@ -12,14 +12,17 @@
 #include "io/pump.h"
 #include "rpc/protocol.h"
 
+#include <netinet/in.h>
+
 struct peer_sessions;
 
 /* Handlers of RPC_CALLER_SESSION get it as their opaque.  It lives until incoming_session_ended()
  * has returned. */
 struct peer_session {
     struct daemon *daemon;
-    char *peer; /* the name that matched allowed_peers */
-    char *name; /* for the log: "3f2a1c" */
+    char *peer;                           /* the name that matched allowed_peers */
+    char *name;                           /* for the log: "3f2a1c" */
+    char local_address[INET6_ADDRSTRLEN]; /* of this host, where it came to */
     uint8_t id[BS_ID_SIZE];
     unsigned purpose;                    /* enum bs_purpose */
     _Atomic(struct incoming *) incoming; /* daemon/incoming.c's own; NULL: nothing prepared */
@@ -32,14 +35,17 @@ void peer_sessions_stop(struct peer_sessions *sessions);
 /* After peer_sessions_stop().  NULL is fine. */
 void peer_sessions_free(struct peer_sessions *sessions);
 
-/* What BISTREAM_OPEN agreed on. */
+/* What BISTREAM_OPEN agreed on, or, with `tunnel`, nothing: the link goes on carrying calls, the first
+ * of which is in `early`, and at most one migration's stream. */
 struct peer_session_open {
     const char *peer; /* copied, as everything here */
     uint8_t id[BS_ID_SIZE];
+    bool tunnel;
     unsigned purpose;
     uint32_t serial;
     struct mux_limits local, remote;
-    const void *early; /* bytes read behind the OPEN message */
+    const void
+        *early; /* bytes read behind the OPEN message, or with `tunnel` from the first call on */
     size_t early_length;
 };
 /* Whether PEER may open one more.  Returns 0, or -EBUSY with ERR. */

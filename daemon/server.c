@@ -23,6 +23,7 @@
 #include "daemon/journal.h"
 #include "daemon/migrate.h"
 #include "daemon/peer.h"
+#include "daemon/ports.h"
 #include "daemon/services.h"
 #include "daemon/systemd.h"
 #include "common/cleanup.h"
@@ -163,7 +164,8 @@ static int start_parts(struct server *server, struct error *err)
     daemon->forwards = forwards_new(daemon);
     daemon->incoming = incoming_new();
     daemon->jobs = migrate_jobs_new(daemon);
-    if (!daemon->forwards || !daemon->incoming || !daemon->jobs)
+    daemon->ports = ports_new(server->config->direct_first, server->config->direct_last);
+    if (!daemon->forwards || !daemon->incoming || !daemon->jobs || !daemon->ports)
         return error_set(err, ENOMEM, "can't start: memory is short");
     daemon->qmp = qmp_thread_new(err);
     if (!daemon->qmp)
@@ -208,6 +210,7 @@ static void stop_parts(struct daemon *daemon)
     control_free(daemon->control);
     peers_free(daemon->peers);
     incoming_free(daemon->incoming);
+    ports_free(daemon->ports);
     migrate_jobs_free(daemon->jobs);
     forwards_free(daemon->forwards);
     domains_free(daemon->domains);

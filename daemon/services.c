@@ -16,6 +16,7 @@
 #define ARGS(type) (xdrproc_t) xdr_##type, sizeof(type)
 #define RET(type) (xdrproc_t) xdr_##type, sizeof(type)
 #define NONE NULL, 0
+#define SESSION_OR_TUNNEL (RPC_CALLER_SESSION | RPC_CALLER_TUNNEL)
 
 static const struct rpc_procedure procedures[] = {
     /* first, so that it can be left out */
@@ -24,14 +25,21 @@ static const struct rpc_procedure procedures[] = {
 
     {BS_PROC_HOST_INFO, "HOST_INFO", RPC_CALLER_LINK, NONE, RET(bs_host_info_ret),
      host_handle_info},
+    {BS_PROC_HOST_INFO, "HOST_INFO", SESSION_OR_TUNNEL, NONE, RET(bs_host_info_ret),
+     host_handle_info_in_session},
 
+    {BS_PROC_MIGRATE_PREPARE_TUNNEL, "MIGRATE_PREPARE_TUNNEL", RPC_CALLER_TUNNEL,
+     ARGS(bs_migrate_prepare_tunnel_args), NONE, incoming_handle_prepare_tunnel},
     {BS_PROC_MIGRATE_PREPARE, "MIGRATE_PREPARE", RPC_CALLER_SESSION, ARGS(bs_migrate_prepare_args),
      RET(bs_migrate_prepare_ret), incoming_handle_prepare},
-    {BS_PROC_MIGRATE_FINISH, "MIGRATE_FINISH", RPC_CALLER_SESSION, ARGS(bs_migrate_finish_args),
+    {BS_PROC_MIGRATE_PREPARE_DIRECT, "MIGRATE_PREPARE_DIRECT", RPC_CALLER_SESSION,
+     ARGS(bs_migrate_prepare_direct_args), RET(bs_migrate_prepare_direct_ret),
+     incoming_handle_prepare_direct},
+    {BS_PROC_MIGRATE_FINISH, "MIGRATE_FINISH", SESSION_OR_TUNNEL, ARGS(bs_migrate_finish_args),
      RET(bs_migrate_finish_ret), incoming_handle_finish},
-    {BS_PROC_MIGRATE_STATUS, "MIGRATE_STATUS", RPC_CALLER_SESSION, ARGS(bs_migrate_finish_args),
+    {BS_PROC_MIGRATE_STATUS, "MIGRATE_STATUS", SESSION_OR_TUNNEL, ARGS(bs_migrate_finish_args),
      RET(bs_migrate_finish_ret), incoming_handle_status},
-    {BS_PROC_MIGRATE_SETTLE, "MIGRATE_SETTLE", RPC_CALLER_SESSION, ARGS(bs_migrate_settle_args),
+    {BS_PROC_MIGRATE_SETTLE, "MIGRATE_SETTLE", SESSION_OR_TUNNEL, ARGS(bs_migrate_settle_args),
      NONE, incoming_handle_settle},
 
     {BS_PROC_DOMAIN_START, "DOMAIN_START", RPC_CALLER_LOCAL, ARGS(bs_domain_start_args), NONE,

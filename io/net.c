@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/loop.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <netdb.h>
@@ -382,4 +383,22 @@ int net_peer_credentials(int fd, struct net_credentials *ret)
         return -errno;
     *ret = (struct net_credentials){.pid = peer.pid, .uid = peer.uid, .gid = peer.gid};
     return 0;
+}
+
+void net_local_address(int fd, char ret[INET6_ADDRSTRLEN])
+{
+    struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
+    const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
+    socklen_t length = sizeof address;
+
+    ret[0] = '\0';
+    if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+        return;
+    if (address.ss_family == AF_INET)
+        inet_ntop(AF_INET, &in->sin_addr, ret, INET6_ADDRSTRLEN);
+    else if (address.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+        inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], ret, INET6_ADDRSTRLEN);
+    else if (address.ss_family == AF_INET6)
+        inet_ntop(AF_INET6, &in6->sin6_addr, ret, INET6_ADDRSTRLEN);
 }

@@ -9,6 +9,7 @@
 
 #include "common/error.h"
 
+#include <netinet/in.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -49,5 +50,9 @@ struct net_credentials {
     gid_t gid;
 };
 int net_peer_credentials(int fd, struct net_credentials *ret);
+
+/* The address of this end of the TCP connection FD, as a number without port; IPv4 also where it came
+ * to an IPv6 socket.  Empty when it isn't known. */
+void net_local_address(int fd, char ret[INET6_ADDRSTRLEN]);
 
 #endif

@@ -64,6 +64,8 @@ int block_export_check(const char *socket_path, const char *name, uint64_t size,
 
 /* --- mirrors (source) --- */
 
+#define BLOCK_MIRROR_NODE "bistream-nbd-" /* begins the name of each mirror's NBD node */
+
 enum block_mirror_state {
     BLOCK_MIRROR_NONE,    /* no such job: not started, or dismissed */
     BLOCK_MIRROR_RUNNING, /* copies */

@@ -21,7 +21,6 @@
 #include <string.h>
 
 #define JOB_PREFIX "bistream-mirror-"
-#define NODE_PREFIX "bistream-nbd-"
 enum { NAME_MAX_SIZE = 32 }; /* QEMU's own limit for a node name */
 
 static void job_id(unsigned number, char ret[NAME_MAX_SIZE])
@@ -31,7 +30,7 @@ static void job_id(unsigned number, char ret[NAME_MAX_SIZE])
 
 static void node_name(unsigned number, char ret[NAME_MAX_SIZE])
 {
-    snprintf(ret, NAME_MAX_SIZE, NODE_PREFIX "%u", number);
+    snprintf(ret, NAME_MAX_SIZE, BLOCK_MIRROR_NODE "%u", number);
 }
 
 /* --- starting --- */
@@ -358,7 +357,7 @@ static int sweep_nodes(struct qmp *qmp, const struct qmp_wait *wait, struct erro
     json_array_foreach (nodes, i, node) {
         const char *name = text_at(node, "node-name");
 
-        if (has_prefix(name, NODE_PREFIX) && r == 0)
+        if (has_prefix(name, BLOCK_MIRROR_NODE) && r == 0)
             r = delete_node(qmp, name, wait, err);
     }
     json_decref(nodes);

@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include "qemu/migration.h"
+#include "qemu/block.h"
 #include "common/cleanup.h"
 #include "qemu/guest.h"
 
@@ -269,6 +270,36 @@ static int run_guest(struct qmp *qmp, const struct qmp_wait *wait, struct error 
             r = qmp_wait_bell(qmp, &seen, wait, err);
     }
     return r;
+}
+
+/* The instances of ANSWER that are this migration's. */
+static json_t *choose_ours(const json_t *answer)
+{
+    json_t *ours = json_array(), *instance;
+    size_t i;
+
+    json_array_foreach (answer, i, instance) {
+        const char *type = json_string_value(json_object_get(instance, "type"));
+        const char *node = json_string_value(json_object_get(instance, "node-name"));
+
+        if (type && (strcmp(type, "migration") == 0 ||
+                     (node && strncmp(node, BLOCK_MIRROR_NODE, strlen(BLOCK_MIRROR_NODE)) == 0)))
+            json_array_append(ours, instance);
+    }
+    return ours;
+}
+
+int migration_yank(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    json_t *answer, *ours;
+    int r = qmp_execute_oob(qmp, "query-yank", json_object(), wait, &answer, err);
+
+    if (r == 0) {
+        ours = choose_ours(answer);
+        json_decref(answer);
+        r = qmp_execute_oob(qmp, "yank", json_pack("{s:o}", "instances", ours), wait, NULL, err);
+    }
+    return r < 0 ? error_prefix(err, "can't tear down QEMU's connections") : 0;
 }
 
 int migration_resume_here(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)

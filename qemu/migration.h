@@ -125,6 +125,11 @@ int migration_wait_end(struct qmp *qmp, const struct qmp_wait *wait, struct erro
  * -ENOTSUP in post-copy, which can't be cancelled (nothing is sent then). */
 int migration_cancel(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 
+/* Source: tears down the connections of the migration and of our mirrors, as they are, which frees
+ * whatever waits for them.  Answered even while QMP stands still; for connections that are not ours
+ * to close: -ENOSYS where QEMU can't. */
+int migration_yank(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
+
 /* Destination: starts the guest here.  Refused, with nothing sent (-EPERM), unless incoming is
  * complete and no disk is exported: block_exports_stop() comes first. */
 int migration_resume_here(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);

@@ -36,6 +36,14 @@ static const struct rpc_procedure *find_procedure(const struct rpc_program *prog
     return NULL;
 }
 
+bool rpc_program_has(const struct rpc_program *program, enum rpc_caller caller,
+                     const struct bs_header *header)
+{
+    struct error unused = ERROR_INIT;
+
+    return find_procedure(program, caller, header, &unused) != NULL;
+}
+
 static int decode_args(const struct rpc_procedure *procedure, const struct rpc_message *call,
                        void *args, struct error *err)
 {

@@ -35,6 +35,10 @@ struct rpc_program {
     size_t count;
 };
 
+/* Whether CALLER may call the procedure of HEADER. */
+bool rpc_program_has(const struct rpc_program *program, enum rpc_caller caller,
+                     const struct bs_header *header);
+
 /* Runs one CALL for CALLER and encodes the reply, malloc'ed: the results, the handler's error, or
  * libvirt's answers: unknown procedure (also for one that CALLER may not call), "Cannot find
  * program N version V", each 39/7; undecodable arguments are EBADMSG, not 39/7.  Returns 0; -EPROTO

@@ -65,7 +65,7 @@ for size in 32M 128M; do
     echo "== disks of $size wait for disks of 64M"
     waiting $size
     pid=$(<"$tmp/b/guest.pid")
-    must_fail "has 67108864 bytes at the source, but its export at the destination has" a b guest \
+    must_fail "disk vda has $(numfmt --from=iec $size) bytes here and 67108864 at the source" a b guest \
         --copy-storage-all
     goes_on_attached
     wait_for "end of the QEMU that waited" process_is_gone "$pid"
