@@ -81,7 +81,7 @@ pid_t domain_pid(struct domain *domain); /* 0: no QEMU */
 /* When its QEMU has died of itself: that, in words such as "its QEMU has died: QEMU's own last line", into
  * RET, and true.  For the job's holder. */
 bool domain_last_words(const struct domain *domain, char *ret, size_t size);
-/* Its last QEMU has died instead of shutting down.  Not known after a restart. */
+/* Its last QEMU has died instead of shutting down, for all that is known. */
 bool domain_crashed(struct domain *domain);
 
 /* The object of `info --json`:

@@ -423,6 +423,7 @@ static void lost(struct domain *domain, const struct error *why)
         vm_remove_sockets(domain);
     domains_lock(domain->domains);
     domain->pid = 0;
+    domain->crashed = true; /* how it ended is not known, so nobody may count on an orderly end */
     domain_set_state(domain, state_after_end(domain));
     domains_unlock(domain->domains);
     if (domain_save(domain, &err) < 0)

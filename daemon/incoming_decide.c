@@ -276,6 +276,22 @@ static int take_up(struct incoming *in, struct error *err)
     return r;
 }
 
+/* Its QEMU is gone, its disks are here: a domain that is shut off, for the operator to start or not. */
+static void keep_domain(struct incoming *in)
+{
+    struct domain *domain = registered(in);
+    struct error err = ERROR_INIT;
+
+    if (!domain && in->definition) {
+        in->domain = domain_new_incoming(in->daemon->domains, in->definition, &err);
+        if (in->domain)
+            settle_in(in);
+        else
+            log_error("migration %s (%s) in: %s", in->hex, in->name, err.text);
+    }
+    domain_unref(domain);
+}
+
 void incoming_take_up(struct incoming *in, struct bs_migrate_finish_ret *ret)
 {
     struct error err = ERROR_INIT;
@@ -286,6 +302,7 @@ void incoming_take_up(struct incoming *in, struct bs_migrate_finish_ret *ret)
     if (r == 0) {
         ret->owner = BS_OWNER_MINE;
     } else if (r == -ESRCH) {
+        keep_domain(in);
         lost(in, err.text, ret);
     } else {
         log_error("migration %s (%s) in: it is ours, and can't be taken up: %s", in->hex, in->name,

@@ -63,7 +63,7 @@ io-error-*) depart ;;
     release
     # What was held is not what struck: it goes on, except where all is about the silence.
     case $phase,$fault in
-    device,abort | *,kill-* | *,silent | *,stop-destination | *,cut) ;;
+    device,abort | *,kill-* | *,reboot-* | *,silent | *,stop-destination | *,cut) ;;
     *) way go ;;
     esac
     case $phase,$fault in

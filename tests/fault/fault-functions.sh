@@ -65,6 +65,18 @@ kill_daemon()
     unset "pid_of[$1]"
 }
 
+# reboot HOST: what is left of a host that was switched off: its disks
+reboot()
+{
+    local pid
+    kill_daemon "$1"
+    for pid in $(qemus_of "$1"); do
+        kill -KILL "$pid"
+        wait_for "its end" process_is_gone "$pid"
+    done
+    rm -rf "$tmp/$1"/run
+}
+
 # qmp_at HOST COMMAND...: at the operator's socket of the one QEMU there, with or without a daemon
 qmp_at()
 {
@@ -275,6 +287,8 @@ strike()
     case $1 in
     kill-source) kill_daemon a ;;
     kill-destination) kill_daemon b ;;
+    reboot-source) reboot a ;;
+    reboot-destination) reboot b ;;
     kill-source-qemu) kill -KILL "$(qemus_of a)" ;;
     kill-destination-qemu) kill -KILL "$(qemus_of b)" ;;
     cut) way cut ;;
@@ -292,8 +306,8 @@ strike()
 mend()
 {
     case $1 in
-    kill-source) start_daemon a "$ping" "qemu_binary = \"$tmp/a/qemu\"" ;;
-    kill-destination)
+    kill-source | reboot-source) start_daemon a "$ping" "qemu_binary = \"$tmp/a/qemu\"" ;;
+    kill-destination | reboot-destination)
         start_daemon b "$ping" "qemu_binary = \"$tmp/b/qemu\""
         way "port ${port_of[b]}"
         ;;
@@ -378,6 +392,17 @@ is_in()
     destination)
         moved a b
         ;;
+    shut-off-there) # it lived there when that host was rebooted
+        wait_for_quietly state_is a guest 'moved to *' || fail "the guest at a is $(info a guest state)"
+        state_is b guest 'shut off' || fail "the guest at b is $(info b guest state)"
+        mapfile -t disks < <(images b guest)
+        last=$("$guest_dir/guestcheck" images "${disks[@]}" | sed 's/.*last=\([0-9]*\) .*/\1/')
+        at b start guest >/dev/null
+        counter b guest --above $((last + 20)) >/dev/null # it counts from 1 again
+        goes_on b guest
+        no_traces_soon a
+        no_traces_soon b
+        ;;
     shut-off) # its QEMU was killed: it is not somewhere else, and can be started again
         wait_for_quietly state_is a guest 'shut off' || fail "the guest at a is $(info a guest state)"
         nothing_left_at b
@@ -407,7 +432,7 @@ is_in()
 # again PLACE: a second migration succeeds
 again()
 {
-    if [ "$1" = destination ]; then
+    if [ "$1" = destination ] || [ "$1" = shut-off-there ]; then
         must_migrate b a guest --copy-storage-all
         moved b a
     else
