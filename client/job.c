@@ -1,236 +1,138 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * bistream job: the migrations under way here, by the names of their guests; ending one, and
- * deciding one whose destination never said whether it has the guest.
- *
- * abort and resolve return once the daemon has taken them up.  What becomes of the guest comes
- * later: a resolved one's destination is asked once more, and what it says for certain decides.
+ * bistream job: the migrations away from this host, by the names of their guests.  Here is its command
+ * line; each action says which options it takes.
  */
 #include "config.h"
 
-#include "client/command.h"
-#include "client/connection.h"
-#include "client/output.h"
-#include "common/cleanup.h"
+#include "client/job.h"
+
+#include "client/number.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_KEEP = COMMAND_OPTION_OWN, OPTION_GIVE_UP, COLUMNS = 3 };
+enum {
+    OPTION_KEEP = COMMAND_OPTION_OWN,
+    OPTION_GIVE_UP,
+    OPTION_COMPLETED,
+    OPTION_BANDWIDTH,
+};
 
-/* ---- list ----------------------------------------------------------------------------------- */
+static const struct option options[] = {{"keep", no_argument, NULL, OPTION_KEEP},
+                                        {"give-up", no_argument, NULL, OPTION_GIVE_UP},
+                                        {"completed", no_argument, NULL, OPTION_COMPLETED},
+                                        {"bandwidth", required_argument, NULL, OPTION_BANDWIDTH},
+                                        COMMAND_COMMON_OPTIONS};
 
-static void print_json(const struct bs_job_list_ret *list)
+#define BIT(option) (1u << ((option)-COMMAND_OPTION_OWN))
+
+static const struct action {
+    const char *word;
+    bool takes_name;
+    unsigned options; /* BIT(OPTION_*) that it takes */
+    enum command_exit (*run)(const struct client *client, const struct job_options *options);
+} actions[] = {
+    {"list", false, 0, job_list},
+    {"info", true, BIT(OPTION_COMPLETED), job_info},
+    {"abort", true, 0, job_abort},
+    {"set", true, BIT(OPTION_BANDWIDTH), job_set},
+    {"resolve", true, BIT(OPTION_KEEP) | BIT(OPTION_GIVE_UP), job_resolve},
+};
+
+static const struct action *find_action(const char *word)
 {
-    json_t *array = json_array();
-
-    for (u_int i = 0; i < list->jobs.jobs_len; i++) {
-        const struct bs_job *job = &list->jobs.jobs_val[i];
-        char id[OUTPUT_UUID_SIZE];
-
-        json_array_append_new(
-            array,
-            json_pack("{ss so so so so}", "id", output_uuid(job->id, id), "name",
-                      output_json_string(job->name), "destination",
-                      output_json_string(job->destination), "phase", output_json_string(job->phase),
-                      "reason", *job->reason ? output_json_string(job->reason) : json_null()));
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
+        if (strcmp(actions[i].word, word) == 0)
+            return &actions[i];
     }
-    output_json(array);
+    return NULL;
 }
 
-/* Sentences are too long for a column.  Names and phases have been cleaned for the table. */
-static void print_reasons(const struct bs_job_list_ret *list)
+/* GIVEN are the BIT(OPTION_*) that were seen.  Returns 0, or -EINVAL with ERR. */
+static int check(const struct action *action, const struct job_options *job, unsigned given,
+                 struct error *err)
 {
-    bool unresolved = false, settling = false;
-
-    for (u_int i = 0; i < list->jobs.jobs_len; i++) {
-        const struct bs_job *job = &list->jobs.jobs_val[i];
-
-        if (!*job->reason)
-            continue;
-        printf("\n%s is %s: %s\n", job->name, job->phase, output_clean(job->reason));
-        if (strcmp(job->phase, "unresolved") == 0)
-            unresolved = true;
-        else
-            settling = true;
+    for (const struct option *option = options; option->val >= COMMAND_OPTION_OWN; option++) {
+        if (given & BIT(option->val) & ~action->options)
+            return error_set(err, EINVAL, "job %s doesn't take --%s", action->word, option->name);
     }
-    if (unresolved)
-        puts("\nbistreamd goes on asking the destination; 'bistream job resolve' decides without "
-             "its answer.");
-    if (settling)
-        puts("\nbistreamd goes on telling the destination what was decided; if that is gone for "
-             "good,\n'bistream job abort' ends it.");
-}
-
-static int print_table(const struct bs_job_list_ret *list, struct error *err)
-{
-    size_t rows = (size_t)list->jobs.jobs_len + 1;
-    CLEANUP_FREE const char **cells = calloc(rows * COLUMNS, sizeof *cells);
-
-    if (!cells)
-        return error_set_errno(err, ENOMEM, "can't list the jobs");
-    cells[0] = "Guest";
-    cells[1] = "Destination";
-    cells[2] = "Phase";
-    for (size_t row = 1; row < rows; row++) {
-        const struct bs_job *job = &list->jobs.jobs_val[row - 1];
-
-        cells[row * COLUMNS] = output_clean(job->name);
-        cells[row * COLUMNS + 1] = output_clean(job->destination);
-        cells[row * COLUMNS + 2] = output_clean(job->phase);
-    }
-    output_table(cells, rows, COLUMNS);
-    print_reasons(list);
+    if (!action->takes_name && *job->name)
+        return error_set(err, EINVAL, "job %s takes no name, and '%s' is one", action->word,
+                         job->name);
+    if (action->takes_name && !*job->name && !job->completed)
+        return error_set(err, EINVAL, "job %s wants the NAME of a guest", action->word);
+    if (action->run == job_resolve && job->keep == job->give_up)
+        return error_set(err, EINVAL, "job resolve wants one of --keep and --give-up");
+    if (action->run == job_set && !given)
+        return error_set(err, EINVAL, "job set wants --bandwidth");
     return 0;
 }
 
-static enum command_exit list_jobs(const struct client *client)
+/* Returns false, when client->exit_code says how to end. */
+static bool parse_options(struct client *client, const struct command *command, int argc,
+                          char **argv, struct job_options *ret, unsigned *ret_given)
 {
-    CLEANUP_CONNECTION struct connection *connection = NULL;
-    struct bs_job_list_ret ret = {0};
     struct error err = ERROR_INIT;
+    int option;
 
-    connection = connection_open(client->uri, &err);
-    if (connection && connection_call(connection, BS_PROC_JOB_LIST, NULL, NULL,
-                                      (xdrproc_t)xdr_bs_job_list_ret, &ret, &err) == 0) {
-        if (client->json)
-            print_json(&ret);
-        else
-            print_table(&ret, &err);
-        xdr_free((xdrproc_t)xdr_bs_job_list_ret, (char *)&ret);
+    while ((option = command_option(client, command, argc, argv, options)) >= COMMAND_OPTION_OWN) {
+        *ret_given |= BIT(option);
+        if (option == OPTION_BANDWIDTH &&
+            number_parse_rate("--bandwidth", optarg, &ret->bandwidth, &err) < 0) {
+            client->exit_code = command_usage(command, "%s", err.text);
+            return false;
+        }
     }
-    return err.code ? command_fail(&err) : COMMAND_DONE;
-}
-
-/* ---- abort and resolve ---------------------------------------------------------------------- */
-
-static void print_action(const char *name, const char *action)
-{
-    output_json(json_pack("{so ss}", "name", output_json_string(name), "action", action));
-}
-
-static enum command_exit abort_job(const struct client *client, char *name)
-{
-    CLEANUP_CONNECTION struct connection *connection = NULL;
-    struct bs_job_name_args args = {.name = name};
-    struct error err = ERROR_INIT;
-
-    connection = connection_open(client->uri, &err);
-    if (!connection ||
-        connection_call(connection, BS_PROC_JOB_ABORT, (xdrproc_t)xdr_bs_job_name_args, &args, NULL,
-                        NULL, &err) < 0)
-        return command_fail(&err);
-    if (client->json)
-        print_action(name, "aborting");
-    else
-        printf("The migration of '%s' is being aborted; the guest stays where it is\n", name);
-    return COMMAND_DONE;
-}
-
-static void print_resolve(const char *name, enum bs_resolve resolve)
-{
-    printf("The destination is asked once more; if it says that it has '%s',\n"
-           "or that it never will, that decides.  ",
-           name);
-    if (resolve == BS_RESOLVE_KEEP)
-        puts("Else the guest runs on here.\n"
-             "If it runs at the destination too, two guests write to their own copies\n"
-             "of the disks and go apart: be certain that it doesn't.");
-    else
-        printf("Else the guest is left to the destination\n"
-               "and ended here.  If it never ran there, it runs nowhere until\n"
-               "'bistream start --force %s' here; its images here stay.\n",
-               name);
-    printf("'bistream info %s' shows what has become of it.\n", name);
-}
-
-static enum command_exit resolve_job(const struct client *client, char *name,
-                                     enum bs_resolve resolve)
-{
-    CLEANUP_CONNECTION struct connection *connection = NULL;
-    struct bs_job_resolve_args args = {.name = name, .resolve = resolve};
-    struct error err = ERROR_INIT;
-
-    connection = connection_open(client->uri, &err);
-    if (!connection ||
-        connection_call(connection, BS_PROC_JOB_RESOLVE, (xdrproc_t)xdr_bs_job_resolve_args, &args,
-                        NULL, NULL, &err) < 0)
-        return command_fail(&err);
-    if (client->json)
-        print_action(name, resolve == BS_RESOLVE_KEEP ? "keeping" : "giving up");
-    else
-        print_resolve(name, resolve);
-    return COMMAND_DONE;
-}
-
-/* ---- the command line ----------------------------------------------------------------------- */
-
-static enum command_exit refuse_action(const struct command *command, const char *action)
-{
-    if (strcmp(action, "info") == 0 || strcmp(action, "set") == 0)
-        return command_usage(command, "job %s is not supported by this version", action);
-    return command_usage(command, "there is no 'job %s'", action);
-}
-
-/* NAME is NULL where none was given. */
-static enum command_exit run_action(const struct client *client, const struct command *command,
-                                    const char *action, char *name, bool keep, bool give_up)
-{
-    bool is_list = strcmp(action, "list") == 0;
-    bool is_abort = strcmp(action, "abort") == 0;
-    bool is_resolve = strcmp(action, "resolve") == 0;
-
-    if (!is_list && !is_abort && !is_resolve)
-        return refuse_action(command, action);
-    if (is_list && name)
-        return command_usage(command, "job list takes no name, and '%s' is one", name);
-    if (!is_list && !name)
-        return command_usage(command, "job %s wants the NAME of a guest", action);
-    if (!is_resolve && (keep || give_up))
-        return command_usage(command, "job %s takes neither --keep nor --give-up", action);
-    if (is_list)
-        return list_jobs(client);
-    if (is_abort)
-        return abort_job(client, name);
-    if (keep == give_up)
-        return command_usage(command, "job resolve wants one of --keep and --give-up");
-    return resolve_job(client, name, keep ? BS_RESOLVE_KEEP : BS_RESOLVE_GIVE_UP);
+    ret->keep = *ret_given & BIT(OPTION_KEEP);
+    ret->give_up = *ret_given & BIT(OPTION_GIVE_UP);
+    ret->completed = *ret_given & BIT(OPTION_COMPLETED);
+    return option == COMMAND_OPTION_END;
 }
 
 static enum command_exit run(struct client *client, const struct command *command, int argc,
                              char **argv)
 {
-    static const struct option options[] = {{"keep", no_argument, NULL, OPTION_KEEP},
-                                            {"give-up", no_argument, NULL, OPTION_GIVE_UP},
-                                            COMMAND_COMMON_OPTIONS};
-    bool keep = false, give_up = false;
-    int option;
+    static char nothing[] = "";
+    struct job_options job = {.name = nothing};
+    const struct action *action;
+    struct error err = ERROR_INIT;
+    unsigned given = 0;
 
-    while ((option = command_option(client, command, argc, argv, options)) >= COMMAND_OPTION_OWN) {
-        if (option == OPTION_KEEP)
-            keep = true;
-        else
-            give_up = true;
-    }
-    if (option != COMMAND_OPTION_END || !command_check_count(client, command, argc, argv, 1, 2))
+    if (!parse_options(client, command, argc, argv, &job, &given) ||
+        !command_check_count(client, command, argc, argv, 1, 2))
         return client->exit_code;
-    return run_action(client, command, argv[optind], argv[optind + 1], keep, give_up);
+    action = find_action(argv[optind]);
+    if (!action)
+        return command_usage(command, "there is no 'job %s'", argv[optind]);
+    if (argv[optind + 1])
+        job.name = argv[optind + 1];
+    if (check(action, &job, given, &err) < 0)
+        return command_usage(command, "%s", err.text);
+    return action->run(client, &job);
 }
 
 const struct command command_job = {
     .name = "job",
-    .synopsis = "list | abort NAME | resolve NAME --keep|--give-up",
-    .summary = "list, abort and resolve migrations under way",
+    .synopsis = "list|info|abort|set|resolve [NAME] [OPTION...]",
+    .summary = "show, abort, slow down and resolve migrations",
     .help =
         "  list      lists the migrations away from this host, with their phase: as migrate tells\n"
         "            it; \"unresolved\", and why; or \"settling\": decided, and the destination "
         "has\n"
         "            still to hear it\n"
+        "  info      shows how far the migration of the guest NAME is\n"
+        "\n"
+        "      --completed   those that have ended instead, the last first: of NAME, or of any\n"
+        "                    guest where none is given.  The last 64 are remembered\n"
+        "\n"
         "  abort     asks the daemon to abort the migration of the guest NAME, which stays here;\n"
         "            refused once the destination was asked to run it\n"
+        "  set       changes the migration of the guest NAME while it runs\n"
+        "\n"
+        "      --bandwidth=RATE   the cap over memory and disks together, as migrate takes it\n"
+        "\n"
         "  resolve   decides about the guest NAME, whose destination was asked to run it and "
         "never\n"
         "            said whether it does; here it is paused meanwhile.  The destination is asked\n"
@@ -247,7 +149,15 @@ const struct command command_job = {
         "\n"
         "abort and resolve don't wait for what becomes of the guest: see 'bistream info NAME'.\n"
         "With --json: list prints an array of {\"id\", \"name\", \"destination\", \"phase\",\n"
-        "\"reason\" (null where nothing is unresolved)}; the others {\"name\", \"action\"}, where\n"
-        "action is \"aborting\", \"keeping\" or \"giving up\".\n",
+        "\"reason\" (null where there is none)}; info an object, with --completed an array of\n"
+        "objects {\"id\", \"name\", \"destination\", \"status\", \"phase\", \"mode\", "
+        "\"fallback\", \"error\",\n"
+        "\"started\" (seconds since 1970), \"elapsed_ms\", \"downtime_ms\", \"memory\", "
+        "\"disks\" (both as\n"
+        "migrate tells them), \"dirty_rate\", \"bandwidth\", \"round_trip_us\", "
+        "\"link_losses\",\n"
+        "\"stall_ms\"}; set {\"name\", \"bandwidth\"}; the others {\"name\", \"action\"}, where "
+        "action is\n"
+        "\"aborting\", \"keeping\" or \"giving up\".\n",
     .run = run,
 };

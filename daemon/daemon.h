@@ -27,6 +27,7 @@ struct daemon {
     struct incoming_migrations *incoming; /* daemon/incoming.h */
     struct ports *ports;                  /* daemon/ports.h */
     struct migrate_jobs *jobs;            /* daemon/migrate.h */
+    struct job_history *history;          /* daemon/job_history.h */
     struct forwards *forwards;            /* daemon/forward.h */
 };
 

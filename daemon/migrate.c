@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <time.h>
 
 struct migrate_jobs *migrate_jobs_new(struct daemon *daemon)
 {
@@ -189,6 +190,7 @@ static struct migrate_job *job_new(struct daemon *daemon, struct error *err)
     }
     job->daemon = daemon;
     job->started = loop_clock();
+    job->begun = (uint64_t)time(NULL);
     pthread_mutex_init(&job->lock, NULL);
     job->abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     job->poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -267,6 +269,8 @@ static int check_args(const struct bs_migrate_args *args, struct error *err)
     if (!(args->flags & BS_MIGRATE_DIRECT) &&
         (args->flags & BS_MIGRATE_NO_TLS || *args->listen_address))
         return error_set(err, EINVAL, "--no-tls and --listen-address want --direct");
+    if (migrate_check_bandwidth(args->bandwidth, err) < 0)
+        return error_prefix(err, "--bandwidth");
     if (*args->dname && definition_check_name(args->dname, err) < 0)
         return error_prefix(err, "--dname");
     return 0;

@@ -27,6 +27,8 @@ int migrate_handle_migrate(void *opaque, const void *args, void *ret, struct err
 int migrate_handle_abort(void *opaque, const void *args, void *ret, struct error *err);
 /* The same by the guest's name, and what the operator says about an unresolved one. */
 int migrate_handle_job_list(void *opaque, const void *args, void *ret, struct error *err);
+int migrate_handle_job_info(void *opaque, const void *args, void *ret, struct error *err);
+int migrate_handle_job_set(void *opaque, const void *args, void *ret, struct error *err);
 int migrate_handle_job_abort(void *opaque, const void *args, void *ret, struct error *err);
 int migrate_handle_job_resolve(void *opaque, const void *args, void *ret, struct error *err);
 

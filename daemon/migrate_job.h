@@ -13,6 +13,7 @@
  *     migrate_owner.c    Finish, Confirm, rolling back: whose the guest is
  *     migrate_journal.c  state_dir/migrations/ID.json
  *     migrate_report.c   what the operator sees
+ *     migrate_info.c     what he is told when he asks, and what is remembered
  *     migrate_service.c  what the operator asks about jobs, and says to them
  */
 #ifndef DAEMON_MIGRATE_JOB_H
@@ -88,6 +89,14 @@ enum migrate_resolve {
     RESOLVE_GIVE_UP, /* leave it to the destination */
 };
 
+/* How far it is, as last looked at. */
+struct migrate_figures {
+    struct bs_progress parts[1 + BS_DISKS_MAX]; /* memory first; the plan's targets */
+    u_int part_count;
+    uint64_t dirty_rate;              /* of memory, bytes per second */
+    uint64_t round_trip_us, stall_ms; /* of the session */
+};
+
 struct migrate_job {
     struct daemon *daemon;
     uint8_t id[BS_ID_SIZE];
@@ -100,6 +109,7 @@ struct migrate_job {
     int abort_fd;     /* eventfd: readable once aborted */
     int poke_fd;      /* eventfd: ends waiting between two questions */
     uint64_t started; /* loop_clock() */
+    uint64_t begun;   /* the same moment in seconds since 1970, also before a restart */
 
     /* The phases' own. */
     struct migrate_plan plan;
@@ -142,6 +152,7 @@ struct migrate_job {
     bool mirrors_complete;   /* what becomes of the disks' channels no longer matters */
     struct error lost;       /* why the session or a channel is gone; code 0: it isn't */
     bool session_ended;      /* nothing reaches the destination any more */
+    struct migrate_figures figures; /* written by the job's thread only */
 
     LIST_ENTRY(migrate_job) link; /* under the lock of struct migrate_jobs */
 };
@@ -213,6 +224,15 @@ int migrate_job_abort(struct migrate_job *job, const char *why, struct error *er
 const char *migrate_phase_name(const struct migrate_job *job);
 /* "bistream", ...; empty while the mode has not been chosen. */
 const char *migrate_mode_text(const struct migrate_job *job);
+/* The same for one that has ended: the last that it entered. */
+const char *migrate_last_phase(const struct migrate_job *job);
+/* The job that holds the guest NAME; NULL with ERR.  With the list's lock. */
+struct migrate_job *migrate_find_job(struct migrate_jobs *jobs, const char *name,
+                                     struct error *err);
+/* Returns 0, or -EINVAL with ERR for more bytes per second than QEMU can count. */
+int migrate_check_bandwidth(uint64_t bandwidth, struct error *err);
+/* Has daemon/job_history.h remember it, as RESULT tells. */
+void migrate_remember(struct migrate_job *job, const struct bs_migrate_result *result);
 /* A line for the operator, also in the log. */
 void migrate_say(struct migrate_job *job, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -4,7 +4,8 @@
  * state_dir/migrations/ID.json, the source's side:
  *
  *   {"version": 1, "side": "source", "state": "begun", "name": "web",
- *    "destination": "bistream://hostb", "mode": "bistream", "was_running": true}
+ *    "destination": "bistream://hostb", "mode": "bistream", "was_running": true,
+ *    "begun": 1764000000}
  *
  * A state is written before it is acted upon.  The guest stands still when FINISH_ASKED is, so what it
  * takes is on disk before, and all that is left to do then is a rename.
@@ -22,10 +23,10 @@
 
 static json_t *to_json(const struct migrate_job *job, enum outgoing_state state)
 {
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b}", "version", JOURNAL_VERSION, "side",
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:I}", "version", JOURNAL_VERSION, "side",
                      JOURNAL_SOURCE, "state", outgoing_state_name(state), "name", job->args.name,
                      "destination", job->args.destination, "mode", migrate_mode_text(job),
-                     "was_running", job->was_running);
+                     "was_running", job->was_running, "begun", (json_int_t)job->begun);
 }
 
 int migrate_journal_prepare_finish(struct migrate_job *job, struct error *err)
@@ -66,6 +67,16 @@ int migrate_set_state(struct migrate_job *job, enum outgoing_state state, struct
     return 0;
 }
 
+/* How long it has taken counts from there, also by loop_clock(), which may have begun anew since: its
+ * differences are right all the same. */
+static void read_begun(struct migrate_job *job, json_int_t begun)
+{
+    if (begun <= 0 || (uint64_t)begun > job->begun)
+        return;
+    job->started -= (job->begun - (uint64_t)begun) * LOOP_SECOND;
+    job->begun = (uint64_t)begun;
+}
+
 int migrate_journal_read(struct migrate_job *job, const char *hex, struct error *err)
 {
     json_t *json = statefile_read(job->daemon->journal, hex, err);
@@ -78,6 +89,7 @@ int migrate_journal_read(struct migrate_job *job, const char *hex, struct error 
         job->was_running = json_is_true(json_object_get(json, "was_running"));
         job->choice.mode = migrate_mode_by_name(json_string_value(json_object_get(json, "mode")));
         job->chosen = job->choice.mode < MODES;
+        read_begun(job, json_integer_value(json_object_get(json, "begun")));
         if (job->state == OUTGOING_NONE || !name || !destination ||
             journal_id_from_text(hex, job->id) < 0)
             r = error_set(err, EINVAL, "state, name or destination is missing");

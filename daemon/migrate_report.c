@@ -38,6 +38,11 @@ const char *migrate_mode_text(const struct migrate_job *job)
     return job->chosen ? migrate_mode_name(job->choice.mode) : "";
 }
 
+const char *migrate_last_phase(const struct migrate_job *job)
+{
+    return phase_names[job->phase];
+}
+
 /* To the client, if there is one. */
 static int send_event(struct migrate_job *job, int procedure, xdrproc_t proc, const void *body)
 {
@@ -70,21 +75,40 @@ static void fill_disk(const struct block_mirror *mirror, uint64_t elapsed_ms,
     ret->rate = elapsed_ms ? mirror->done * 1000 / elapsed_ms : 0;
 }
 
+/* Takes down where it stands, for whoever asks. */
+static void take_figures(struct migrate_job *job)
+{
+    struct migrate_figures *figures = &job->figures;
+    uint64_t elapsed_ms = (loop_clock() - job->started) / LOOP_MS;
+    struct pump_stats stats = {.round_trip = 0};
+
+    if (job->pump)
+        pump_get_stats(job->pump, NULL, &stats);
+    pthread_mutex_lock(&job->lock);
+    figures->parts[0] = (struct bs_progress){.target = (char *)"",
+                                             .total = job->memory.ram_total,
+                                             .transferred = job->memory.ram_transferred,
+                                             .remaining = job->memory.ram_remaining,
+                                             .rate = job->memory_rate};
+    figures->part_count = 1;
+    for (size_t i = 0; i < job->mirror_count; i++)
+        fill_disk(&job->mirrors[i], elapsed_ms, &figures->parts[figures->part_count++]);
+    figures->dirty_rate = job->memory.dirty_rate;
+    if (job->pump) {
+        figures->round_trip_us = stats.round_trip / 1000;
+        figures->stall_ms = stats.silent_total / LOOP_MS;
+    }
+    pthread_mutex_unlock(&job->lock);
+}
+
 static void send_progress(struct migrate_job *job)
 {
-    struct bs_progress parts[1 + BS_DISKS_MAX] = {{.target = (char *)""}};
     struct bs_migrate_progress progress = {.phase = (char *)phase_names[job->phase],
-                                           .parts.parts_val = parts};
-    uint64_t elapsed_ms = (loop_clock() - job->started) / LOOP_MS;
+                                           .parts.parts_val = job->figures.parts};
 
+    take_figures(job);
     memcpy(progress.id, job->id, sizeof progress.id);
-    parts[0].total = job->memory.ram_total;
-    parts[0].transferred = job->memory.ram_transferred;
-    parts[0].remaining = job->memory.ram_remaining;
-    parts[0].rate = job->memory_rate;
-    progress.parts.parts_len = 1;
-    for (size_t i = 0; i < job->mirror_count; i++)
-        fill_disk(&job->mirrors[i], elapsed_ms, &parts[progress.parts.parts_len++]);
+    progress.parts.parts_len = job->figures.part_count;
     send_event(job, BS_PROC_EVENT_MIGRATE_PROGRESS, (xdrproc_t)xdr_bs_migrate_progress, &progress);
 }
 
@@ -155,6 +179,7 @@ void migrate_count_bytes(struct migrate_job *job)
 {
     if (!job->pump)
         return;
+    take_figures(job);
     for (size_t i = 0; i < job->mirror_count; i++) {
         char endpoint[BS_ENDPOINT_MAX];
         struct pump_stats stats;
@@ -206,6 +231,9 @@ void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
         disks[result.disks.disks_len++] = (struct bs_disk_bytes){
             .target = (char *)job->mirrors[i].target, .bytes = job->disk_bytes[i]};
     log_result(job, &result);
+    take_figures(job);
+    if (outcome != BS_OUTCOME_UNRESOLVED)
+        migrate_remember(job, &result);
     if (job->reported) /* as unresolved */
         return;
     job->reported = true;

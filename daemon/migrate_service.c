@@ -1,18 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * What the operator asks about jobs, and says to them: abort, list, resolve.  A guest has one job at a
+ * What the operator asks about jobs, and says to them: abort, list, set, resolve.  A guest has one job at a
  * time that it is held by; one that only has to be settled with the destination doesn't count.
  */
 #include "config.h"
 
 #include "daemon/migrate.h"
 #include "daemon/migrate_job.h"
+#include "common/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+
+int migrate_check_bandwidth(uint64_t bandwidth, struct error *err)
+{
+    if (bandwidth <= INT64_MAX)
+        return 0;
+    return error_set(err, EINVAL,
+                     "a bandwidth of %" PRIu64 " bytes per second is more than QEMU takes",
+                     bandwidth);
+}
 
 int migrate_handle_abort(void *opaque, const void *args_, void *ret, struct error *err)
 {
@@ -35,9 +46,7 @@ int migrate_handle_abort(void *opaque, const void *args_, void *ret, struct erro
     return r;
 }
 
-/* The job that holds the guest NAME; NULL with ERR.  With the list's lock. */
-static struct migrate_job *find_by_name(struct migrate_jobs *jobs, const char *name,
-                                        struct error *err)
+struct migrate_job *migrate_find_job(struct migrate_jobs *jobs, const char *name, struct error *err)
 {
     struct migrate_job *job;
 
@@ -85,7 +94,7 @@ int migrate_handle_job_abort(void *opaque, const void *args_, void *ret, struct 
 
     (void)ret;
     pthread_mutex_lock(&jobs->lock);
-    job = find_by_name(jobs, args->name, err);
+    job = migrate_find_job(jobs, args->name, err);
     r = job ? migrate_job_abort(job, "aborted by the operator", err)
             : drop_settling(jobs, args->name, err);
     pthread_mutex_unlock(&jobs->lock);
@@ -133,6 +142,47 @@ int migrate_handle_job_list(void *opaque, const void *args, void *ret_, struct e
     return r == 0 ? 0 : error_set(err, ENOMEM, "no memory for the list of jobs");
 }
 
+/* ---- set ------------------------------------------------------------------------------------- */
+
+/* The job's thread looks at it several times a second, and at once if it waits for QEMU. */
+static int set_bandwidth(struct migrate_job *job, uint64_t bandwidth, struct error *err)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&job->lock);
+    if (job->phase >= PHASE_SWITCH) {
+        r = error_set(err, EBUSY, "too late: %s is being switched over to %s", job->args.name,
+                      job->args.destination);
+    } else {
+        job->args.bandwidth = bandwidth;
+        if (job->qmp)
+            qmp_wake(job->qmp);
+        log_info("migration %s (%s) out: bandwidth: %" PRIu64 " bytes per second", job->hex,
+                 job->args.name, bandwidth);
+    }
+    pthread_mutex_unlock(&job->lock);
+    return r;
+}
+
+int migrate_handle_job_set(void *opaque, const void *args_, void *ret, struct error *err)
+{
+    struct control_connection *connection = opaque;
+    struct migrate_jobs *jobs = connection->daemon->jobs;
+    const struct bs_job_set_args *args = args_;
+    struct migrate_job *job;
+    int r;
+
+    (void)ret;
+    r = migrate_check_bandwidth(args->bandwidth, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&jobs->lock);
+    job = migrate_find_job(jobs, args->name, err);
+    r = job ? set_bandwidth(job, args->bandwidth, err) : -err->code;
+    pthread_mutex_unlock(&jobs->lock);
+    return r;
+}
+
 /* ---- resolve --------------------------------------------------------------------------------- */
 
 /* Only a job whose Finish was never answered has anything to resolve; the destination is asked once
@@ -169,7 +219,7 @@ int migrate_handle_job_resolve(void *opaque, const void *args_, void *ret, struc
     if (args->resolve != BS_RESOLVE_KEEP && args->resolve != BS_RESOLVE_GIVE_UP)
         return error_set(err, EINVAL, "a job can't be resolved as %u", args->resolve);
     pthread_mutex_lock(&jobs->lock);
-    job = find_by_name(jobs, args->name, err);
+    job = migrate_find_job(jobs, args->name, err);
     r = job ? resolve(job, args->resolve == BS_RESOLVE_KEEP ? RESOLVE_KEEP : RESOLVE_GIVE_UP, err)
             : -err->code;
     pthread_mutex_unlock(&jobs->lock);

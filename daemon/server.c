@@ -20,6 +20,7 @@
 #include "daemon/host.h"
 #include "daemon/incoming.h"
 #include "daemon/instance.h"
+#include "daemon/job_history.h"
 #include "daemon/journal.h"
 #include "daemon/migrate.h"
 #include "daemon/peer.h"
@@ -165,7 +166,9 @@ static int start_parts(struct server *server, struct error *err)
     daemon->incoming = incoming_new();
     daemon->jobs = migrate_jobs_new(daemon);
     daemon->ports = ports_new(server->config->direct_first, server->config->direct_last);
-    if (!daemon->forwards || !daemon->incoming || !daemon->jobs || !daemon->ports)
+    daemon->history = job_history_open(server->config->state_dir);
+    if (!daemon->forwards || !daemon->incoming || !daemon->jobs || !daemon->ports ||
+        !daemon->history)
         return error_set(err, ENOMEM, "can't start: memory is short");
     daemon->qmp = qmp_thread_new(err);
     if (!daemon->qmp)
@@ -212,6 +215,7 @@ static void stop_parts(struct daemon *daemon)
     incoming_free(daemon->incoming);
     ports_free(daemon->ports);
     migrate_jobs_free(daemon->jobs);
+    job_history_free(daemon->history);
     forwards_free(daemon->forwards);
     domains_free(daemon->domains);
     qmp_thread_free(daemon->qmp);

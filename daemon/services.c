@@ -63,6 +63,10 @@ static const struct rpc_procedure procedures[] = {
 
     {BS_PROC_JOB_LIST, "JOB_LIST", RPC_CALLER_LOCAL, NONE, RET(bs_job_list_ret),
      migrate_handle_job_list},
+    {BS_PROC_JOB_INFO, "JOB_INFO", RPC_CALLER_LOCAL, ARGS(bs_job_info_args), RET(bs_job_info_ret),
+     migrate_handle_job_info},
+    {BS_PROC_JOB_SET, "JOB_SET", RPC_CALLER_LOCAL, ARGS(bs_job_set_args), NONE,
+     migrate_handle_job_set},
     {BS_PROC_JOB_ABORT, "JOB_ABORT", RPC_CALLER_LOCAL, ARGS(bs_job_name_args), NONE,
      migrate_handle_job_abort},
     {BS_PROC_JOB_RESOLVE, "JOB_RESOLVE", RPC_CALLER_LOCAL, ARGS(bs_job_resolve_args), NONE,

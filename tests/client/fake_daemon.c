@@ -335,6 +335,69 @@ static int handle_job_list(void *opaque, const void *in, void *out, struct error
     return 0;
 }
 
+/* One of memory and one disk. */
+static void fill_job(struct bs_job_info *job, const char *name, unsigned outcome)
+{
+    static const struct bs_progress parts[2] = {{NULL, 1000 * MIB, 400 * MIB, 600 * MIB, 100 * MIB},
+                                                {NULL, 4000 * MIB, 4000 * MIB, 0, 200 * MIB}};
+
+    memset(job->id, 0x10, sizeof job->id);
+    job->name = copy(name);
+    job->destination = copy("bistream://b.example");
+    job->phase = copy("memory");
+    job->mode = copy("tunnel");
+    job->fallback = copy("b.example knows no\033 better");
+    job->outcome = outcome;
+    job->error = copy(outcome == BS_OUTCOME_FAILED ? "aborted by the operator" : "");
+    job->started = 1764000000;
+    job->elapsed_ms = 12345;
+    job->downtime_ms = outcome == BS_OUTCOME_COMPLETED ? 18 : 0;
+    job->parts.parts_len = 2;
+    job->parts.parts_val = calloc(2, sizeof *job->parts.parts_val);
+    if (!job->parts.parts_val)
+        abort();
+    for (int i = 0; i < 2; i++) {
+        job->parts.parts_val[i] = parts[i];
+        job->parts.parts_val[i].target = copy(i ? "vda" : "");
+    }
+    job->dirty_rate = 5 * MIB;
+    job->bandwidth = outcome ? 0 : 100 * MIB;
+    job->round_trip_us = 230;
+    job->link_losses = 2;
+    job->stall_ms = 1500;
+}
+
+static int handle_job_info(void *opaque, const void *in, void *out, struct error *err)
+{
+    const struct bs_job_info_args *args = in;
+    struct bs_job_info_ret *ret = out;
+    u_int count = args->completed ? 2 : 1;
+
+    (void)opaque;
+    fprintf(calls, "job info name='%s' completed=%d\n", args->name, args->completed);
+    if (strcmp(args->name, "missing") == 0)
+        return no_domain(args->name, err);
+    ret->jobs.jobs_val = calloc(count, sizeof *ret->jobs.jobs_val);
+    if (!ret->jobs.jobs_val)
+        abort();
+    for (; ret->jobs.jobs_len < count; ret->jobs.jobs_len++)
+        fill_job(&ret->jobs.jobs_val[ret->jobs.jobs_len], ret->jobs.jobs_len ? "db" : "web",
+                 !args->completed     ? 0
+                 : ret->jobs.jobs_len ? BS_OUTCOME_FAILED
+                                      : BS_OUTCOME_COMPLETED);
+    return 0;
+}
+
+static int handle_job_set(void *opaque, const void *in, void *out, struct error *err)
+{
+    const struct bs_job_set_args *args = in;
+
+    (void)opaque, (void)out;
+    fprintf(calls, "job set name='%s' bandwidth=%llu\n", args->name,
+            (unsigned long long)args->bandwidth);
+    return strcmp(args->name, "missing") == 0 ? no_domain(args->name, err) : 0;
+}
+
 static int handle_job_abort(void *opaque, const void *in, void *out, struct error *err)
 {
     const struct bs_job_name_args *args = in;
@@ -466,6 +529,9 @@ static const struct rpc_procedure procedures[] = {
     {BS_PROC_MIGRATE_ABORT, "abort", RPC_CALLER_LOCAL, ARGS(bs_migrate_abort_args), NOTHING,
      handle_abort},
     {BS_PROC_JOB_LIST, "jobs", RPC_CALLER_LOCAL, NOTHING, ARGS(bs_job_list_ret), handle_job_list},
+    {BS_PROC_JOB_INFO, "job info", RPC_CALLER_LOCAL, ARGS(bs_job_info_args), ARGS(bs_job_info_ret),
+     handle_job_info},
+    {BS_PROC_JOB_SET, "job set", RPC_CALLER_LOCAL, ARGS(bs_job_set_args), NOTHING, handle_job_set},
     {BS_PROC_JOB_ABORT, "job abort", RPC_CALLER_LOCAL, ARGS(bs_job_name_args), NOTHING,
      handle_job_abort},
     {BS_PROC_JOB_RESOLVE, "job resolve", RPC_CALLER_LOCAL, ARGS(bs_job_resolve_args), NOTHING,
