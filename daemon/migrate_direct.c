@@ -46,7 +46,6 @@ int migrate_direct_aim(struct migrate_job *job, struct error *err)
         job->mirrors[i].address =
             (struct qemu_address){.host = job->direct_host, .port = job->nbd_port};
         job->mirrors[i].tls_creds = tls_creds;
-        job->mirrors[i].bandwidth = job->args.bandwidth / job->mirror_count;
     }
     return 0;
 }
@@ -84,8 +83,12 @@ int migrate_direct_throttle(struct migrate_job *job, uint64_t bandwidth, struct 
     struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
     int r = migration_set_bandwidth(job->qmp, bandwidth, &wait, err);
 
-    for (size_t i = 0; r == 0 && i < job->mirror_count; i++)
-        r = block_mirror_set_bandwidth(job->qmp, &job->mirrors[i], bandwidth / job->mirror_count,
-                                       &wait, err);
+    for (size_t i = 0; r == 0 && i < job->mirror_count; i++) {
+        struct block_mirror *mirror = &job->mirrors[i];
+
+        mirror->bandwidth = bandwidth / job->mirror_count; /* also of one that is still to start */
+        if (mirror->state == BLOCK_MIRROR_RUNNING || mirror->state == BLOCK_MIRROR_READY)
+            r = block_mirror_set_bandwidth(job->qmp, mirror, mirror->bandwidth, &wait, err);
+    }
     return r;
 }

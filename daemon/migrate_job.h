@@ -240,7 +240,8 @@ void migrate_say(struct migrate_job *job, const char *format, ...)
 int migrate_enter(struct migrate_job *job, enum migrate_phase phase, struct error *err);
 /* Asks QEMU how far it is and sends it, if it is time for that. */
 void migrate_report_progress(struct migrate_job *job);
-/* Notes what went over the channels of each disk, before the pump is freed. */
+/* Notes what went over for each disk (mode direct: what QEMU says that it copied), before the pump is
+ * freed. */
 void migrate_count_bytes(struct migrate_job *job);
 void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
                            const struct error *why);

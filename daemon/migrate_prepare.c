@@ -107,7 +107,9 @@ static int choose(struct migrate_job *job, const struct bs_host_info_ret *info, 
         migrate_say(job, "falling back to mode %s%s: %s", migrate_mode_name(choice.mode),
                     choice.carrier == CARRIER_BLOCK ? ", disks by QEMU's own block migration" : "",
                     choice.fallback);
-    else
+    if (choice.mode == MODE_DIRECT && !choice.tls)
+        migrate_say(job, "memory and disks go over the network unencrypted (--no-tls)");
+    if (!choice.fallback)
         log_info("migration %s (%s) out: mode %s", job->hex, job->args.name,
                  migrate_mode_name(choice.mode));
     return 0;

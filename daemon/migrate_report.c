@@ -186,7 +186,7 @@ void migrate_count_bytes(struct migrate_job *job)
 
         snprintf(endpoint, sizeof endpoint, "nbd/%s", job->mirrors[i].target);
         pump_get_stats(job->pump, endpoint, &stats);
-        job->disk_bytes[i] = stats.sent;
+        job->disk_bytes[i] = job->choice.mode == MODE_DIRECT ? job->mirrors[i].done : stats.sent;
     }
 }
 

@@ -4,9 +4,10 @@
  * Ports for mode direct: see ports.h.
  *
  * A list of our own keeps apart our own migrations, from the moment that a port is chosen, long
- * before QEMU listens on it, until its QEMU has ended.  Everybody else is asked by bind(2), which the
- * kernel refuses for a port that a socket has at this address; without SO_REUSEADDR, with which it
- * would close an eye.  A host's name may stand for several addresses, and QEMU listens on all.
+ * before QEMU listens on it, until its QEMU has ended.  Everybody else is asked by trying what QEMU
+ * will do: bind(2) with SO_REUSEADDR, without which each migration would block its ports for a minute
+ * (TIME_WAIT), and listen(2), since the first may succeed beside another listener.  A host's name may
+ * stand for several addresses, and QEMU listens on all.
  *
  * The search goes on where the last one ended: a port that was given back rests for as long as
  * possible, and whoever still dials it meets nobody instead of another guest's QEMU.
@@ -54,22 +55,25 @@ void ports_free(struct ports *ports)
 }
 
 /* Returns 0 if PORT is free at ADDRESS, or a negative errno.  [::] takes in IPv4, as QEMU does. */
-static int try_bind(const struct addrinfo *address, unsigned port)
+static int try_port(const struct addrinfo *address, unsigned port)
 {
     struct sockaddr_storage name = {.ss_family = AF_UNSPEC};
     CLEANUP_CLOSE int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int both = 0;
+    int both = 0, yes = 1;
 
     if (fd < 0)
         return -errno;
     memcpy(&name, address->ai_addr, address->ai_addrlen);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     if (address->ai_family == AF_INET6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &both, sizeof both);
         ((struct sockaddr_in6 *)&name)->sin6_port = htons((uint16_t)port);
     } else {
         ((struct sockaddr_in *)&name)->sin_port = htons((uint16_t)port);
     }
-    return bind(fd, (struct sockaddr *)&name, address->ai_addrlen) < 0 ? -errno : 0;
+    if (bind(fd, (struct sockaddr *)&name, address->ai_addrlen) < 0 || listen(fd, 0) < 0)
+        return -errno;
+    return 0;
 }
 
 /* The same for all of ADDRESSES, of which QEMU uses those that there are: one is enough. */
@@ -78,7 +82,7 @@ static int try_addresses(const struct addrinfo *addresses, unsigned port)
     int result = -EADDRNOTAVAIL;
 
     for (const struct addrinfo *a = addresses; a; a = a->ai_next) {
-        int r = try_bind(a, port);
+        int r = try_port(a, port);
 
         if (r == 0)
             result = 0;
