@@ -37,6 +37,23 @@ static struct domain *lookup_returning(struct domains *domains, const struct def
     return NULL;
 }
 
+/* The same guest, shut off here: it ended after it had arrived once, or was started here on its own.
+ * Whether its disks are needed, only the operator knows. */
+static int check_not_left_here(struct domains *domains, const struct definition *definition,
+                               struct error *err)
+{
+    const struct domain *domain = domains_lookup(domains, definition->name);
+
+    if (!domain || domain->state != DOMAIN_SHUT_OFF ||
+        memcmp(domain->uuid, definition->uuid, UUID_SIZE) != 0)
+        return 0;
+    return error_set(
+        err, EEXIST,
+        "the domain %s exists here as well, shut off, with disks of its own (bistream info "
+        "%s); if they aren't needed, undefine it here and delete them",
+        domain->name, domain->name);
+}
+
 /* Takes over COPY unless it fails.  With the lock held. */
 static struct domain *new_incoming(struct domains *domains, struct definition *copy,
                                    struct error *err)
@@ -49,6 +66,8 @@ static struct domain *new_incoming(struct domains *domains, struct definition *c
         domain->previous = take_ptr(domain->definition);
         domain_set_state(domain, DOMAIN_INCOMING);
     } else {
+        if (check_not_left_here(domains, copy, err) < 0)
+            return NULL;
         domain = domain_new(domains, copy->name, copy->uuid, NULL, err);
         if (!domain)
             return NULL;

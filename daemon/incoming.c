@@ -344,7 +344,9 @@ static int act(struct incoming *in, enum incoming_message message,
         r = incoming_fence(in, err);
         if (r == 0 && in->volume_count)
             r = error_set(err, EIO, "%s can't be deleted; the log says why", in->volumes[0].path);
-        return r == 0 && in->state == INCOMING_NOT_MINE ? incoming_settled(in, false, err) : r;
+        if (r == 0 && in->state != INCOMING_NOT_MINE) /* told again when it can be */
+            r = error_set(err, EIO, "the journal can't be written; the log says why");
+        return r == 0 ? incoming_settled(in, false, err) : r;
     case INCOMING_REMOVE:
         return incoming_settled(in, true, err);
     case INCOMING_CLEAN:

@@ -343,8 +343,10 @@ int incoming_settled(struct incoming *in, bool old_images, struct error *err)
         if (old_images)
             delete_old_image(in, &in->volumes[i]);
         else
-            log_warning("migration %s in: %s stays: it may be the newest copy", in->hex,
-                        in->volumes[i].path);
+            log_warning("migration %s in: %s stays: it may be the newest copy%s%s", in->hex,
+                        in->volumes[i].path,
+                        in->volumes[i].aside ? "; the guest's image from before is " : "",
+                        in->volumes[i].aside ? in->volumes[i].aside : "");
     }
     return incoming_set_state(in, INCOMING_NONE, err);
 }

@@ -256,11 +256,24 @@ spoil_in()
 # The disk is made fast again then: what waits for it comes to its end, and to the error.
 fill_pool()
 {
-    local avail
-    avail=$(df --output=avail -B 1 "$tmp/b/pool" | tail -n 1)
-    fallocate -l "$avail" "$tmp/b/pool/filler"
+    fill "$tmp/b/pool"
     qmp_at b '{"execute": "qom-set", "arguments": {"path": "/objects/slow", "property": "limits",
         "value": {"bps-total": 0}}}' >/dev/null
+}
+
+# small_disk SIZE FOLDER
+small_disk()
+{
+    mkdir -p "$2"
+    requires test "$(id -u)" -eq 0
+    requires mount -t tmpfs -o size="$1" bistream-test "$2"
+    mounts+=("$2")
+}
+
+# fill FOLDER: to the last byte
+fill()
+{
+    fallocate -l "$(df --output=avail -B 1 "$1" | tail -n 1)" "$1/filler"
 }
 
 # before_fault PHASE FAULT: what has to stand before the migration begins
@@ -274,11 +287,11 @@ before_fault()
     mirror,disk-full) echo slow 3000000 >"$tmp/b/disks" ;;
     mirror,*) echo slow 1000000 >"$tmp/b/disks" ;;
     esac
-    if [ "$2" = disk-full ]; then
-        requires test "$(id -u)" -eq 0
-        requires mount -t tmpfs -o size=160m bistream-test "$tmp/b/pool"
-        mounts+=("$tmp/b/pool")
-    fi
+    case $2 in
+    disk-full) small_disk 160m "$tmp/b/pool" ;;
+    journal-full-source) small_disk 4m "$tmp/a/state" ;;
+    journal-full-destination) small_disk 4m "$tmp/b/state" ;;
+    esac
 }
 
 # strike FAULT: does it
@@ -298,6 +311,8 @@ strike()
         ;;
     stop-destination) kill -STOP "${pid_of[b]}" ;;
     disk-full) fill_pool ;;
+    journal-full-source) fill "$tmp/a/state" ;;
+    journal-full-destination) fill "$tmp/b/state" ;;
     abort) kill -INT "$client" ;;
     esac
 }
@@ -313,6 +328,18 @@ mend()
         ;;
     stop-destination) kill -CONT "${pid_of[b]}" ;;
     disk-full) rm "$tmp/b/pool/filler" ;;
+    # What could not be written is not known after a restart.
+    journal-full-source)
+        kill_daemon a
+        rm "$tmp/a/state/filler"
+        start_daemon a "$ping" "qemu_binary = \"$tmp/a/qemu\""
+        ;;
+    journal-full-destination)
+        kill_daemon b
+        rm "$tmp/b/state/filler"
+        start_daemon b "$ping" "qemu_binary = \"$tmp/b/qemu\""
+        way "port ${port_of[b]}"
+        ;;
     esac
     : >"$tmp/a/disks"
     : >"$tmp/b/disks"
@@ -422,7 +449,11 @@ is_in()
         no_traces_soon b
         mapfile -t disks < <(images b guest)
         [ ${#disks[@]} -eq 2 ] || fail "of its disks ${#disks[@]} are left at b"
+        must_fail "domain guest exists here as well, shut off, with disks of its own" a b guest \
+            --copy-storage-all
         at b undefine guest >/dev/null
+        must_fail "a file ${disks[0]} exists already; move it away or delete it" a b guest \
+            --copy-storage-all
         rm "${disks[@]}"
         nothing_left_at b
         ;;
