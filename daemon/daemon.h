@@ -15,8 +15,9 @@ struct daemon {
     const struct config *config;
     struct loop *loop; /* the main loop: accepts, shakes hands, reads first calls */
     struct tls_context *tls;
-    int stop_fd;        /* becomes readable when the daemon stops: ends every waiting in link.h */
-    char *qemu_version; /* "7.2.22", or empty: no QEMU here */
+    int stop_fd; /* becomes readable when the daemon stops: ends every waiting in link.h */
+    char qemu_version[32];  /* "7.2.22", or empty: no QEMU here */
+    uint64_t qemu_features; /* BS_FEATURE_QEMU_*: what it can do */
     char hostname[256];
     char *journal; /* folder of the migrations' journal: daemon/journal.h */
 

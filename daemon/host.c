@@ -1,96 +1,72 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
-/* What HOST_INFO says of this host: see host.h. */
+/*
+ * What HOST_INFO says of this host: see host.h.
+ *
+ * A peer chooses a migration's mode by it, so nothing may be missing only because it isn't known yet:
+ * QEMU is asked before the port is opened.  It answers within a fraction of a second; one that doesn't
+ * at all holds up the start for ASK_TIMEOUT_MS.  QEMU's own certificates are looked at each time, as
+ * they may be renewed, or expire, while we run.
+ */
 #include "config.h"
 
 #include "daemon/host.h"
 #include "daemon/direct_pki.h"
 #include "daemon/peer.h"
+#include "daemon/socket_folder.h"
 #include "common/cleanup.h"
-#include "common/loop.h"
+#include "common/log.h"
+#include "qemu/caps.h"
 #include "rpc/protocol.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdbool.h>
 #include <string.h>
-#include <sys/wait.h>
 
-#define VERSION_TIMEOUT (5 * LOOP_SECOND)
+enum { ASK_TIMEOUT_MS = 5000 };
 
-extern char **environ;
-
-/* Starts BINARY --version with its output in *RET_FD and no signal blocked.  Returns whether it runs. */
-static bool spawn_version(const char *binary, pid_t *ret_pid, int *ret_fd)
+static int ask(struct daemon *daemon, struct qemu_caps *ret, struct error *err)
 {
-    char option[] = "--version";
-    char *argv[] = {(char *)(uintptr_t)binary, option, NULL};
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none;
-    int fds[2], r;
+    struct qmp_wait wait = qmp_wait_ms(ASK_TIMEOUT_MS);
+    CLEANUP_FREE char *folder = socket_folder_name(daemon->config->run_dir, "ask", "qemu");
+    int r;
 
-    if (pipe2(fds, O_CLOEXEC) < 0)
-        return false;
-    sigemptyset(&none);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
-    r = posix_spawnp(ret_pid, binary, &actions, &attributes, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    close(fds[1]);
-    if (r == 0)
-        *ret_fd = fds[0];
-    else
-        close(fds[0]);
-    return r == 0;
+    if (!folder)
+        return error_set(err, ENOMEM, "no memory for a folder's name");
+    r = socket_folder_make(folder, err);
+    if (r < 0 && r != -EEXIST) /* a killed daemon's */
+        return r;
+    r = qemu_caps_of_binary(daemon->qmp, daemon->config->qemu_binary, folder, ret, &wait, err);
+    socket_folder_remove(folder);
+    return r;
 }
 
-/* Reads until the end of output, until BUFFER is full or time is up. */
-static void read_output(int fd, char *buffer, size_t size)
+void host_ask_qemu(struct daemon *daemon)
 {
-    uint64_t end = loop_clock() + VERSION_TIMEOUT, now;
-    size_t used = 0;
+    struct error err = ERROR_INIT;
+    struct qemu_caps caps;
 
-    while (used < size - 1 && (now = loop_clock()) < end) {
-        struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-        ssize_t n;
-
-        if (poll(&pollfd, 1, (int)((end - now) / LOOP_MS) + 1) <= 0)
-            continue;
-        n = read(fd, buffer + used, size - 1 - used);
-        if (n <= 0)
-            break;
-        used += (size_t)n;
+    if (ask(daemon, &caps, &err) < 0) {
+        log_warning("no QEMU, so guests can't run here: %s", err.text);
+        return;
     }
-    buffer[used] = '\0';
+    snprintf(daemon->qemu_version, sizeof daemon->qemu_version, "%u.%u.%u", caps.major, caps.minor,
+             caps.micro);
+    daemon->qemu_features =
+        (qemu_caps_nbd(&caps) ? BS_FEATURE_QEMU_NBD : 0) | (caps.block ? BS_FEATURE_QEMU_BLOCK : 0);
 }
 
-char *host_qemu_version(const char *qemu_binary)
+uint64_t host_features(const struct daemon *daemon)
 {
-    static const char before[] = "QEMU emulator version ";
-    char output[256];
-    const char *version;
-    CLEANUP_CLOSE int fd = -1;
-    pid_t pid;
+    const struct config *config = daemon->config;
+    uint64_t features = BS_FEATURE_TUNNEL | daemon->qemu_features;
 
-    if (!spawn_version(qemu_binary, &pid, &fd))
-        return strdup("");
-    read_output(fd, output, sizeof output);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    version = strstr(output, before);
-    if (!version)
-        return strdup("");
-    version += sizeof before - 1;
-    return strndup(version, strcspn(version, " \n"));
+    if (config->offer_bistream)
+        features |= BS_FEATURE_BISTREAM;
+    if (config->direct_first)
+        features |= BS_FEATURE_DIRECT;
+    if (direct_pki_check(config->direct_pki_dir, NULL, NULL) == 0)
+        features |= BS_FEATURE_DIRECT_TLS;
+    return features;
 }
 
 static int describe(const struct daemon *daemon, struct bs_host_info_ret *info, struct error *err)
@@ -98,14 +74,7 @@ static int describe(const struct daemon *daemon, struct bs_host_info_ret *info, 
     info->vers = strdup(PACKAGE_VERSION);
     info->hostname = strdup(daemon->hostname);
     info->qemu_version = strdup(daemon->qemu_version);
-    info->features = BS_FEATURE_TUNNEL | BS_FEATURE_QEMU_NBD | BS_FEATURE_QEMU_BLOCK;
-    if (daemon->config->direct_first)
-        info->features |= BS_FEATURE_DIRECT;
-    if (direct_pki_check(daemon->config->direct_pki_dir, NULL, err) == 0)
-        info->features |= BS_FEATURE_DIRECT_TLS;
-    error_clear(err);
-    if (daemon->config->offer_bistream)
-        info->features |= BS_FEATURE_BISTREAM;
+    info->features = host_features(daemon);
     if (!info->vers || !info->hostname || !info->qemu_version)
         return error_set(err, ENOMEM, "memory is short");
     return 0;

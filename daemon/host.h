@@ -6,11 +6,14 @@
 #ifndef DAEMON_HOST_H
 #define DAEMON_HOST_H
 
-#include "common/error.h"
+#include "daemon/daemon.h"
 
-/* The version that QEMU_BINARY --version names ("7.2.22"), malloc'ed; empty when there is no such
- * QEMU.  NULL when memory is short.  Blocks for some seconds at the most. */
-char *host_qemu_version(const char *qemu_binary);
+/* Starts this host's QEMU for a moment and sets what DAEMON has of it: once, before anybody is let in.
+ * Without a QEMU that answers that is nothing, and logged. */
+void host_ask_qemu(struct daemon *daemon);
+
+/* BS_FEATURE_* of this host, as they are now. */
+uint64_t host_features(const struct daemon *daemon);
 
 /* Handlers of HOST_INFO (rpc/dispatch.h); OPAQUE is the struct peer_link, or the struct peer_session. */
 int host_handle_info(void *opaque, const void *args, void *ret, struct error *err);

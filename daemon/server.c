@@ -145,14 +145,10 @@ static int prepare(struct server *server, struct error *err)
         return -err->code;
     if (gethostname(daemon->hostname, sizeof daemon->hostname - 1) < 0)
         return error_set_errno(err, errno, "can't learn this host's name");
-    daemon->qemu_version = host_qemu_version(server->config->qemu_binary);
     daemon->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     daemon->loop = loop_new();
-    if (!daemon->qemu_version || daemon->stop_fd < 0 || !daemon->loop)
+    if (daemon->stop_fd < 0 || !daemon->loop)
         return error_set_errno(err, errno ? errno : ENOMEM, "can't start");
-    if (daemon->qemu_version[0] == '\0')
-        log_warning("no QEMU: %s --version says nothing that is understood; guests can't run here",
-                    server->config->qemu_binary);
     return watch_signals(server, err);
 }
 
@@ -173,6 +169,7 @@ static int start_parts(struct server *server, struct error *err)
     daemon->qmp = qmp_thread_new(err);
     if (!daemon->qmp)
         return -err->code;
+    host_ask_qemu(daemon);
     daemon->domains = domains_new(server->config, daemon->loop, daemon->qmp, err);
     if (!daemon->domains)
         return -err->code;
@@ -232,7 +229,6 @@ static void release(struct server *server)
     loop_fd_remove(server->signal_watch);
     loop_free(daemon->loop);
     tls_context_free(daemon->tls);
-    free(daemon->qemu_version);
     free(daemon->journal);
     cleanup_close(&daemon->stop_fd);
     cleanup_close(&server->listen);

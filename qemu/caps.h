@@ -24,6 +24,11 @@ struct qemu_caps {
 int qemu_caps_query(struct qmp *qmp, struct qemu_caps *ret, const struct qmp_wait *wait,
                     struct error *err);
 
+/* The same of the QEMU that BINARY starts (a path, or looked for in PATH); its sockets and files are
+ * in FOLDER for a moment, which must exist. */
+int qemu_caps_of_binary(struct qmp_thread *thread, const char *binary, const char *folder,
+                        struct qemu_caps *ret, const struct qmp_wait *wait, struct error *err);
+
 /* Can it mirror disks, and export them for a mirror? */
 bool qemu_caps_nbd(const struct qemu_caps *caps);
 /* Can it be the source or the destination of a migration?  RETURN_PATH: of one whose stream goes

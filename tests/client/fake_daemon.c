@@ -434,7 +434,9 @@ static int handle_probe(void *opaque, const void *in, void *out, struct error *e
     ret->info.vers = copy(libvirt ? "" : "0.1.0");
     ret->info.hostname = copy(libvirt ? "" : "b\033]0;x");
     ret->info.qemu_version = copy(libvirt ? "" : "7.2.22");
-    ret->info.features = libvirt || old ? 0 : BS_FEATURE_BISTREAM;
+    ret->info.features = libvirt ? 0
+                         : old   ? BS_FEATURE_TUNNEL | BS_FEATURE_QEMU_BLOCK
+                                 : ~(u_quad_t)0; /* with what this client can't know yet */
     ret->vers = libvirt || old ? 0 : 1;
     ret->certificate = copy("CN=b.example");
     ret->round_trip_us = 230;

@@ -20,7 +20,12 @@ with_qemu "$tmp/no-such-qemu"
 stays "QEMU ($tmp/no-such-qemu) can't be run: No such file or directory" a b guest --copy-storage-all
 
 echo "== it ends at once"
-printf '#!/bin/sh\necho "qemu: this host is tired" >&2\nexit 1\n' >"$tmp/tired"
+cat >"$tmp/tired" <<END
+#!/bin/sh
+case "\$*" in *"-machine none "*) exec $QEMU "\$@" ;; esac # the daemon asks what it can do
+echo "qemu: this host is tired" >&2
+exit 1
+END
 chmod +x "$tmp/tired"
 with_qemu "$tmp/tired"
 stays "ended at its start: qemu: this host is tired" a b guest --copy-storage-all
