@@ -55,7 +55,8 @@ void host_ask_qemu(struct daemon *daemon)
         (qemu_caps_nbd(&caps) ? BS_FEATURE_QEMU_NBD : 0) | (caps.block ? BS_FEATURE_QEMU_BLOCK : 0);
 }
 
-uint64_t host_features(const struct daemon *daemon)
+/* BS_FEATURE_*, as they are now. */
+static uint64_t features_of(const struct daemon *daemon)
 {
     const struct config *config = daemon->config;
     uint64_t features = BS_FEATURE_TUNNEL | daemon->qemu_features;
@@ -74,7 +75,7 @@ static int describe(const struct daemon *daemon, struct bs_host_info_ret *info, 
     info->vers = strdup(PACKAGE_VERSION);
     info->hostname = strdup(daemon->hostname);
     info->qemu_version = strdup(daemon->qemu_version);
-    info->features = host_features(daemon);
+    info->features = features_of(daemon);
     if (!info->vers || !info->hostname || !info->qemu_version)
         return error_set(err, ENOMEM, "memory is short");
     return 0;

@@ -12,9 +12,6 @@
  * Without a QEMU that answers that is nothing, and logged. */
 void host_ask_qemu(struct daemon *daemon);
 
-/* BS_FEATURE_* of this host, as they are now. */
-uint64_t host_features(const struct daemon *daemon);
-
 /* Handlers of HOST_INFO (rpc/dispatch.h); OPAQUE is the struct peer_link, or the struct peer_session. */
 int host_handle_info(void *opaque, const void *args, void *ret, struct error *err);
 int host_handle_info_in_session(void *opaque, const void *args, void *ret, struct error *err);
