@@ -55,10 +55,6 @@ stays "the guest has no disk 'vdc'; it has vda, vdb" a b guest --copy-storage-al
 status=0
 at a migrate guest "$(uri_of b)" --copy-storage-all --copy-storage-inc >"$tmp/said" 2>&1 || status=$?
 [ $status -ne 0 ] || fail "both kinds of copying were taken"
-status=0
-at a migrate guest "$(uri_of b)" --bandwidth 10M >"$tmp/said" 2>&1 || status=$?
-[ $status -eq 2 ] || fail "exit code $status for a flag of a later version"
-expect_text "--bandwidth is not supported by this version" "$(cat "$tmp/said")"
 
 echo "== a block job runs already"
 qmp a guest '{"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "null",
