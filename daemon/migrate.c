@@ -256,6 +256,8 @@ static int check_args(const struct bs_migrate_args *args, struct error *err)
 {
     const uint64_t known = 2 * BS_MIGRATE_NO_FALLBACK - 1; /* all bits up to the last */
     const uint64_t both = BS_MIGRATE_COPY_STORAGE_ALL | BS_MIGRATE_COPY_STORAGE_INC;
+    const uint64_t live = BS_MIGRATE_SYNCHRONOUS_WRITES | BS_MIGRATE_AUTO_CONVERGE |
+                          BS_MIGRATE_TIMEOUT_ABORT | BS_MIGRATE_SUSPEND | BS_MIGRATE_DIRECT;
 
     if (args->flags & ~known)
         return error_set(err, ENOTSUP, "a flag of migrate is not known to this bistreamd");
@@ -269,6 +271,12 @@ static int check_args(const struct bs_migrate_args *args, struct error *err)
     if (!(args->flags & BS_MIGRATE_DIRECT) &&
         (args->flags & BS_MIGRATE_NO_TLS || *args->listen_address))
         return error_set(err, EINVAL, "--no-tls and --listen-address want --direct");
+    if (args->flags & BS_MIGRATE_OFFLINE &&
+        (args->flags & live || args->downtime_ms || args->timeout_s || args->stall_timeout_ms))
+        return error_set(
+            err, EINVAL,
+            "--offline moves images alone: what shapes a guest that runs, and --direct, "
+            "can't be had with it");
     if (migrate_check_bandwidth(args->bandwidth, err) < 0)
         return error_prefix(err, "--bandwidth");
     if (*args->dname && definition_check_name(args->dname, err) < 0)
