@@ -201,5 +201,7 @@ int domain_discard_incoming(struct domain *domain, struct error *err);
  * to PEER".  For the job's holder, who ends the job afterwards.  Blocks.  Returns 0, or a negative
  * errno with ERR when QEMU is still there or the file could not be written. */
 int domain_mark_moved(struct domain *domain, const char *peer, struct error *err);
+/* Writes its file again, for when there was no room before.  Returns 0, or a negative errno with ERR. */
+int domain_store(struct domain *domain, struct error *err);
 
 #endif

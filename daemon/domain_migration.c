@@ -232,3 +232,8 @@ int domain_mark_moved(struct domain *domain, const char *peer, struct error *err
     vm_settle(domain);
     return ended < 0 ? ended : saved;
 }
+
+int domain_store(struct domain *domain, struct error *err)
+{
+    return domain_save(domain, err);
+}

@@ -128,6 +128,7 @@ struct migrate_job {
     bool migrating;     /* QEMU's migration was started, so it is to be cancelled */
     bool continued;     /* migrate-continue was sent */
     bool mirroring;     /* likewise the mirrors */
+    bool unwritten;     /* what was decided could not be written: not yet to be settled */
     bool prepared;      /* Prepare was sent, so the destination may have something to undo */
     bool timed_out;     /* --timeout has run out, and was seen to */
     uint64_t bandwidth; /* the cap that holds, bytes per second; 0: none */

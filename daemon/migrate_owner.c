@@ -61,9 +61,25 @@ static void enter_state(struct migrate_job *job, enum outgoing_state state)
     if (migrate_set_state(job, state, &err) == 0)
         return;
     log_error("migration %s (%s) out: %s", job->hex, job->args.name, err.text);
+    job->unwritten = true;
     pthread_mutex_lock(&job->lock);
     job->state = state;
     pthread_mutex_unlock(&job->lock);
+}
+
+/* The destination may forget what was decided once it has heard it, so it stands here before: else
+ * nobody would know after a crash. */
+static int write_decision(struct migrate_job *job, struct error *err)
+{
+    int r = 0;
+
+    if (!job->unwritten)
+        return 0;
+    r = migrate_set_state(job, job->state, err);
+    if (r == 0 && job->domain)
+        r = domain_store(job->domain, err);
+    job->unwritten = r < 0;
+    return r;
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
@@ -116,6 +132,8 @@ static int settle(struct migrate_job *job, struct pump *pump, int timeout_ms, st
     struct bs_migrate_settle_args args = {.settle = job->state == OUTGOING_THEIRS ? BS_SETTLE_THEIRS
                                                                                   : BS_SETTLE_OURS};
 
+    if (write_decision(job, err) < 0)
+        return -err->code;
     memcpy(args.id, job->id, sizeof args.id);
     return pump_call(pump, BS_PROC_MIGRATE_SETTLE, (xdrproc_t)xdr_bs_migrate_settle_args, &args,
                      NULL, NULL, timeout_ms, err);
@@ -226,8 +244,10 @@ static void confirm(struct migrate_job *job)
     if (!job->domain) /* undefined meanwhile, before a restart */
         return;
     if (net_parse_uri(job->args.destination, &peer, &err) < 0 ||
-        domain_mark_moved(job->domain, peer.host, &err) < 0)
+        domain_mark_moved(job->domain, peer.host, &err) < 0) {
+        job->unwritten = true;
         migrate_say(job, "the guest runs at the destination, but here: %s", err.text);
+    }
 }
 
 /* ---- asking until there is an answer --------------------------------------------------------- */

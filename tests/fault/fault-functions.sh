@@ -350,10 +350,11 @@ mend()
 # ---- afterwards --------------------------------------------------------------------------------
 
 # What there is of a host that must not change by a migration that fails.  (Files of run_dir come
-# and go with the daemon, so their inodes don't count.  Logs of QEMUs are kept on purpose.)
+# and go with the daemon, so their inodes don't count.  Logs of QEMUs, and what is known
+# of jobs that have ended, are kept on purpose.)
 inventory()
 {
-    (cd "$tmp/$1" && find pool -printf '%i %y %p\n' && find run state -path state/log -prune -o -printf '%y %p\n') | sort -k 2
+    (cd "$tmp/$1" && find pool -printf '%i %y %p\n' && find run state \( -path state/log -o -path state/jobs \) -prune -o -printf '%y %p\n') | sort -k 2
     at "$1" --json list --all | jq -c '.[] | [.name, .state, .pid]'
     qemus_of "$1" | sed 's/^/QEMU /'
 }

@@ -53,3 +53,27 @@ has 3 && has 4 && has 5 || fail "an entry is gone that was needed"
 is_well a
 stop_daemon a
 rm "$journal"/*
+
+echo "== entries that are damaged, or two for one guest, are no reason not to start"
+entry 1 prepared 0
+truncate -s 40 "$journal/$(id 1).json"
+: >"$journal/$(id 2).json"
+entry 3 lost 0
+sed -i 's/"version": 1/"version": 2/' "$journal/$(id 3).json"
+entry 4 prepared 0
+entry 5 prepared 0
+entry 6 mine 0
+entry 7 mine 0
+start_daemon a
+for i in 1 2 3; do
+    has $i || fail "the damaged entry $i is gone"
+    expect_log a "$(id $i): left alone"
+done
+expect_log a "version is not known to this bistreamd"
+for i in 4 5; do
+    jq -e '.state == "not mine"' "$journal/$(id $i).json" >/dev/null || fail "entry $i was not fenced"
+done
+for i in 6 7; do
+    jq -e '.state == "lost"' "$journal/$(id $i).json" >/dev/null || fail "entry $i is not lost"
+done
+is_well a
