@@ -91,6 +91,7 @@ enum migrate_resolve {
 
 /* How far it is, as last looked at. */
 struct migrate_figures {
+    struct bs_progress streamed;                /* disks in the migration stream; total 0: none */
     struct bs_progress parts[1 + BS_DISKS_MAX]; /* memory first; the plan's targets */
     u_int part_count;
     uint64_t dirty_rate;              /* of memory, bytes per second */

@@ -65,14 +65,14 @@ void migrate_say(struct migrate_job *job, const char *format, ...)
 
 /* ---- progress -------------------------------------------------------------------------------- */
 
-static void fill_disk(const struct block_mirror *mirror, uint64_t elapsed_ms,
-                      struct bs_progress *ret)
+static struct bs_progress disk_part(const char *target, uint64_t total, uint64_t done,
+                                    uint64_t elapsed_ms)
 {
-    ret->target = (char *)mirror->target;
-    ret->total = mirror->total;
-    ret->transferred = mirror->done;
-    ret->remaining = mirror->total > mirror->done ? mirror->total - mirror->done : 0;
-    ret->rate = elapsed_ms ? mirror->done * 1000 / elapsed_ms : 0;
+    return (struct bs_progress){.target = (char *)(uintptr_t)target,
+                                .total = total,
+                                .transferred = done,
+                                .remaining = total > done ? total - done : 0,
+                                .rate = elapsed_ms ? done * 1000 / elapsed_ms : 0};
 }
 
 /* Takes down where it stands, for whoever asks. */
@@ -92,7 +92,11 @@ static void take_figures(struct migrate_job *job)
                                              .rate = job->memory_rate};
     figures->part_count = 1;
     for (size_t i = 0; i < job->mirror_count; i++)
-        fill_disk(&job->mirrors[i], elapsed_ms, &figures->parts[figures->part_count++]);
+        figures->parts[figures->part_count++] = disk_part(
+            job->mirrors[i].target, job->mirrors[i].total, job->mirrors[i].done, elapsed_ms);
+    if (job->memory.disk_total) /* in the stream, all together */
+        figures->parts[figures->part_count++] =
+            disk_part("disks", job->memory.disk_total, job->memory.disk_transferred, elapsed_ms);
     figures->dirty_rate = job->memory.dirty_rate;
     if (job->pump) {
         figures->round_trip_us = stats.round_trip / 1000;

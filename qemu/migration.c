@@ -90,7 +90,7 @@ static void read_info(const json_t *answer, struct migration_info *ret)
 {
     const char *status = json_string_value(json_object_get(answer, "status"));
     const char *error = json_string_value(json_object_get(answer, "error-desc"));
-    const json_t *ram = json_object_get(answer, "ram");
+    const json_t *ram = json_object_get(answer, "ram"), *disk = json_object_get(answer, "disk");
 
     snprintf(ret->status, sizeof ret->status, "%s", status ? status : "none");
     snprintf(ret->error, sizeof ret->error, "%s", error ? error : "");
@@ -98,6 +98,8 @@ static void read_info(const json_t *answer, struct migration_info *ret)
     ret->ram_total = number(ram, "total");
     ret->ram_transferred = number(ram, "transferred");
     ret->ram_remaining = number(ram, "remaining");
+    ret->disk_total = number(disk, "total");
+    ret->disk_transferred = number(disk, "transferred");
     ret->dirty_rate = number(ram, "dirty-pages-rate") * number(ram, "page-size");
     ret->total_ms = number(answer, "total-time");
     ret->downtime_ms = number(answer, "downtime");
@@ -140,8 +142,8 @@ static int has_reached(const struct migration_info *info, enum migration_state s
 int migration_wait(struct qmp *qmp, enum migration_state state, struct migration_info *ret,
                    const struct qmp_wait *wait, struct error *err)
 {
+    struct migration_info info = {.status = "not known"};
     uint64_t seen = qmp_bell(qmp);
-    struct migration_info info;
     int r;
 
     for (;;) {

@@ -53,8 +53,10 @@ struct migration_info {
     char status[40];                                    /* QEMU's word for it */
     char error[256];                                    /* "" or QEMU's reason for "failed" */
     uint64_t ram_total, ram_transferred, ram_remaining; /* bytes */
-    uint64_t dirty_rate;                                /* bytes per second */
-    uint64_t total_ms, downtime_ms;                     /* as QEMU measured; 0: not known yet, see
+    /* bytes; of all disks that go along in the stream together; 0: none do, or no longer */
+    uint64_t disk_total, disk_transferred;
+    uint64_t dirty_rate;            /* bytes per second */
+    uint64_t total_ms, downtime_ms; /* as QEMU measured; 0: not known yet, see
                                                          * migration_wait_postmigrate() */
 };
 

@@ -42,6 +42,8 @@ echo "== disks in the stream, to an old peer and back from an old caller"
 new_guest new guest 2 qcow2,raw
 must_migrate new old guest --copy-storage-all
 result '.mode == "tunnel" and .ram_bytes > 0'
+jq -es 'any(.[] | select(.type == "progress").disks[]; .target == "disks" and .transferred > 8000000)' \
+    "$tmp/events" >/dev/null || fail "no progress of the disks was told: $(cat "$tmp/events")"
 arrived new old guest
 must_migrate old new guest --copy-storage-all
 result '.mode == "tunnel"'
