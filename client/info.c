@@ -86,6 +86,9 @@ static void print_text(const json_t *info)
         snprintf(label, sizeof label, "%s:", fields[i].label);
         print_field(label, json_object_get(info, fields[i].field), fields[i].is_size);
     }
+    if (json_is_boolean(json_object_get(info, "persistent")))
+        printf("%-15s %s\n",
+               "Persistent:", json_is_true(json_object_get(info, "persistent")) ? "yes" : "no");
     if (json_is_true(json_object_get(info, "attached")))
         printf("%-15s yes: its QEMU was started by someone else\n", "Attached:");
     json_array_foreach (json_object_get(info, "disks"), i, disk)
@@ -138,6 +141,7 @@ const struct command command_info = {
         "Shows the domain NAME.\n"
         "\n"
         "With --json: an object {\"name\", \"uuid\", \"state\", \"pid\", \"attached\", "
+        "\"persistent\", "
         "\"machine\",\n"
         "\"vcpus\", \"memory\" (bytes), \"disks\": [{\"target\", \"file\", \"format\", \"size\",\n"
         "\"readonly\", \"empty\"}], \"qmp\", \"log\", \"serial_log\", \"vnc\", \"moved_to\", "

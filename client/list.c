@@ -12,16 +12,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { OPTION_ALL = COMMAND_OPTION_OWN, COLUMNS = 3, PID_SIZE = 12 };
+enum { OPTION_ALL = COMMAND_OPTION_OWN, COLUMNS = 4, PID_SIZE = 12 };
 
 static json_t *domain_json(const struct bs_domain *domain)
 {
     char uuid[OUTPUT_UUID_SIZE];
 
-    return json_pack("{so ss so so sb}", "name", output_json_string(domain->name), "uuid",
+    return json_pack("{so ss so so sb sb}", "name", output_json_string(domain->name), "uuid",
                      output_uuid(domain->uuid, uuid), "state", output_json_string(domain->state),
                      "pid", domain->pid ? json_integer(domain->pid) : json_null(), "attached",
-                     domain->attached);
+                     domain->attached, "persistent", domain->persistent);
 }
 
 static void print_json(const struct bs_domain_list_ret *list)
@@ -43,7 +43,8 @@ static int print_table(const struct bs_domain_list_ret *list, struct error *err)
         return error_set_errno(err, ENOMEM, "can't list the domains");
     cells[0] = "PID";
     cells[1] = "Name";
-    cells[2] = "State";
+    cells[2] = "Persistent";
+    cells[3] = "State";
     for (size_t row = 1; row < rows; row++) {
         const struct bs_domain *domain = &list->domains.domains_val[row - 1];
         char *pid = pids + row * PID_SIZE;
@@ -51,7 +52,8 @@ static int print_table(const struct bs_domain_list_ret *list, struct error *err)
         snprintf(pid, PID_SIZE, domain->pid ? "%d" : "-", domain->pid);
         cells[row * COLUMNS] = pid;
         cells[row * COLUMNS + 1] = output_clean(domain->name);
-        cells[row * COLUMNS + 2] = output_clean(domain->state);
+        cells[row * COLUMNS + 2] = domain->persistent ? "yes" : "no";
+        cells[row * COLUMNS + 3] = output_clean(domain->state);
     }
     output_table(cells, rows, COLUMNS);
     return 0;
@@ -96,11 +98,13 @@ const struct command command_list = {
     .name = "list",
     .synopsis = "[--all]",
     .summary = "list the guests of this host",
-    .help = "Lists the domains that have a QEMU.\n"
-            "\n"
-            "      --all           also those that are shut off or were moved away\n"
-            "\n"
-            "With --json: an array of {\"name\", \"uuid\", \"state\", \"pid\" (or null),\n"
-            "\"attached\" (true: its QEMU was started by someone else)}.\n",
+    .help =
+        "Lists the domains that have a QEMU.\n"
+        "\n"
+        "      --all           also those that are shut off or were moved away\n"
+        "\n"
+        "With --json: an array of {\"name\", \"uuid\", \"state\", \"pid\" (or null),\n"
+        "\"attached\" (true: its QEMU was started by someone else), \"persistent\" (false: goes\n"
+        "when its guest is shut down)}.\n",
     .run = run,
 };

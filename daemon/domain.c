@@ -207,6 +207,16 @@ bool domain_crashed(struct domain *domain)
     return crashed;
 }
 
+bool domain_persistent(struct domain *domain)
+{
+    bool persistent;
+
+    domains_lock(domain->domains);
+    persistent = !domain->attached && !domain->transient;
+    domains_unlock(domain->domains);
+    return persistent;
+}
+
 const struct definition *domain_definition(const struct domain *domain)
 {
     return domain->definition;

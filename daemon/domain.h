@@ -81,11 +81,14 @@ pid_t domain_pid(struct domain *domain); /* 0: no QEMU */
 /* When its QEMU has died of itself: that, in words such as "its QEMU has died: QEMU's own last line", into
  * RET, and true.  For the job's holder. */
 bool domain_last_words(const struct domain *domain, char *ret, size_t size);
+/* Whether it stays when its guest is shut down.  One that has come by a migration without
+ * --persistent goes then, and so does an attached one. */
+bool domain_persistent(struct domain *domain);
 /* Its last QEMU has died instead of shutting down, for all that is known. */
 bool domain_crashed(struct domain *domain);
 
 /* The object of `info --json`:
- *   name, uuid, state, pid (or null), attached, machine, vcpus, memory (bytes, or null when
+ *   name, uuid, state, pid (or null), attached, persistent, machine, vcpus, memory (bytes, or null when
  *   attached), disks [{target, file, format, size, readonly, empty}], qmp (the operator's socket,
  *   or null), log (QEMU's own output, or null), serial_log, vnc (socket, or null), moved_to (or
  *   null), job (or null).
@@ -185,9 +188,10 @@ int domains_check_unused(struct domains *domains, const char *path, const struct
  * domain_discard_incoming() is still due.  Blocks. */
 int domain_start_incoming(struct domain *domain, const struct qmp_wait *wait, struct error *err);
 
-/* The guest is here: running or paused, which is written to its file.  Ends the job.  The domain is
- * the registry's then, also when writing failed (with ERR, for the log). */
-int domain_finish_incoming(struct domain *domain, bool running, struct error *err);
+/* The guest is here: running or paused, which is written to its file.  PERSISTENT: the domain stays
+ * when the guest is shut down.  Ends the job.  The domain is the registry's then, also when writing
+ * failed (with ERR, for the log). */
+int domain_finish_incoming(struct domain *domain, bool running, bool persistent, struct error *err);
 
 /* It did not come: kills its QEMU (attached or not) and waits, removes its sockets and registration
  * (a moved domain is as before), ends the job.  Drop the reference afterwards.  Blocks.  Returns 0,
@@ -201,6 +205,8 @@ int domain_discard_incoming(struct domain *domain, struct error *err);
  * to PEER".  For the job's holder, who ends the job afterwards.  Blocks.  Returns 0, or a negative
  * errno with ERR when QEMU is still there or the file could not be written. */
 int domain_mark_moved(struct domain *domain, const char *peer, struct error *err);
+/* The same domain is not wanted any more, so it goes; its images stay.  Likewise. */
+int domain_forget_moved(struct domain *domain, struct error *err);
 /* Writes its file again, for when there was no room before.  Returns 0, or a negative errno with ERR. */
 int domain_store(struct domain *domain, struct error *err);
 

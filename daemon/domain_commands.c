@@ -53,6 +53,7 @@ struct before_start {
     enum domain_state state;       /* DOMAIN_GONE: there was none of that name */
     struct definition *definition; /* NULL: as above */
     char *moved_to;
+    bool transient;
 };
 
 /* A new domain, with the registry's reference only; NULL with ERR.  With the lock held. */
@@ -85,9 +86,11 @@ static struct domain *claim(struct domains *domains, struct definition *definiti
     domain->refs++;
     before->definition = take_ptr(domain->definition);
     before->moved_to = take_ptr(domain->moved_to);
+    before->transient = domain->transient;
     memcpy(definition->uuid, domain->uuid, UUID_SIZE);
     domain->definition = definition;
     domain->incoming = false;
+    domain->transient = false; /* who starts it here wants it here */
     domain_set_state(domain, DOMAIN_STARTING);
     return domain;
 }
@@ -101,6 +104,7 @@ static void give_back(struct domain *domain, struct before_start *before)
         definition_free(domain->definition);
         domain->definition = take_ptr(before->definition);
         domain->moved_to = take_ptr(before->moved_to);
+        domain->transient = before->transient;
     }
     domain_set_state(domain, before->state);
     domains_unlock(domain->domains);

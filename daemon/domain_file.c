@@ -3,7 +3,7 @@
 /*
  * state_dir/domains/NAME.json: what a restarted daemon has to know of a domain.
  *
- *     {"uuid": "...", "qemu": true, "moved_to": "host", "definition": {...}}
+ *     {"uuid": "...", "qemu": true, "persistent": true, "moved_to": "host", "definition": {...}}
  *     {"uuid": "...", "qemu": true, "pid": 123, "attached": "/path/to/qmp", "incoming": true}
  *
  * The lock on files makes the order on disk that of
@@ -41,8 +41,8 @@ static json_t *to_json(const struct domain *domain)
     definition = definition_to_json(domain->definition, DEFINITION_OPERATOR);
     if (!definition)
         return NULL;
-    return json_pack("{s:s, s:b, s:s*, s:o}", "uuid", uuid, "qemu", qemu, "moved_to",
-                     domain->moved_to, "definition", definition);
+    return json_pack("{s:s, s:b, s:b, s:s*, s:o}", "uuid", uuid, "qemu", qemu, "persistent",
+                     !domain->transient, "moved_to", domain->moved_to, "definition", definition);
 }
 
 int domain_save(struct domain *domain, struct error *err)
@@ -81,6 +81,7 @@ static int fill_in(struct domain *domain, const json_t *json, struct error *err)
 
     domain->pid = (pid_t)json_integer_value(json_object_get(json, "pid"));
     domain->incoming = json_is_true(json_object_get(json, "incoming"));
+    domain->transient = json_is_false(json_object_get(json, "persistent"));
     if (moved_to && !(domain->moved_to = strdup(moved_to)))
         return error_set(err, ENOMEM, "no memory for the domain %s", domain->name);
     if (json_is_true(json_object_get(json, "qemu")))

@@ -243,10 +243,11 @@ json_t *domain_info(struct domain *domain)
     uuid_to_text(domain->uuid, uuid);
     domains_lock(domain->domains);
     domain_state_text_locked(domain, state, sizeof state);
-    json =
-        json_pack("{s:s, s:s, s:s, s:o, s:b, s:s?, s:s?}", "name", domain->name, "uuid", uuid,
-                  "state", state, "pid", domain->pid ? json_integer(domain->pid) : json_null(),
-                  "attached", domain->attached, "moved_to", domain->moved_to, "job", domain->job);
+    json = json_pack("{s:s, s:s, s:s, s:o, s:b, s:b, s:s?, s:s?}", "name", domain->name, "uuid",
+                     uuid, "state", state, "pid",
+                     domain->pid ? json_integer(domain->pid) : json_null(), "attached",
+                     domain->attached, "persistent", !domain->attached && !domain->transient,
+                     "moved_to", domain->moved_to, "job", domain->job);
     more = domain->attached ? attached_info(domain) : own_info(domain);
     domains_unlock(domain->domains);
     if (!json || !more || json_object_update(json, more) < 0) {

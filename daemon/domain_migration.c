@@ -168,7 +168,7 @@ int domain_start_incoming(struct domain *domain, const struct qmp_wait *wait, st
     return vm_launch(domain, wait, err);
 }
 
-int domain_finish_incoming(struct domain *domain, bool running, struct error *err)
+int domain_finish_incoming(struct domain *domain, bool running, bool persistent, struct error *err)
 {
     int r;
 
@@ -176,6 +176,7 @@ int domain_finish_incoming(struct domain *domain, bool running, struct error *er
     definition_free(take_ptr(domain->previous));
     free(take_ptr(domain->moved_to));
     domain->incoming = false;
+    domain->transient = !persistent;
     domain_set_state(domain, running ? DOMAIN_RUNNING : DOMAIN_PAUSED);
     domains_unlock(domain->domains);
     vm_keep_logs(domain);
@@ -231,6 +232,14 @@ int domain_mark_moved(struct domain *domain, const char *peer, struct error *err
     ended = end_vm(domain, err);
     vm_settle(domain);
     return ended < 0 ? ended : saved;
+}
+
+int domain_forget_moved(struct domain *domain, struct error *err)
+{
+    domains_lock(domain->domains);
+    domain_set_state(domain, DOMAIN_GONE);
+    domains_unlock(domain->domains);
+    return domain_save(domain, err);
 }
 
 int domain_store(struct domain *domain, struct error *err)

@@ -63,6 +63,7 @@ struct domain {
     char *moved_to;          /* the peer it went to; NULL: it did not */
     char shutdown_cause[32]; /* QEMU's word for why it shuts down; "" */
     bool crashed;            /* the last QEMU ended without such a word */
+    bool transient;          /* goes when the guest is shut down or destroyed */
 
     /* Written under the lock by the job's holder only, who may therefore read them without it. */
     struct definition *definition; /* NULL: attached */

@@ -57,6 +57,7 @@ static int describe(struct domain *domain, struct bs_domain *ret)
     domain_uuid(domain, (uint8_t *)ret->uuid);
     ret->pid = domain_pid(domain);
     ret->attached = domain_attached(domain);
+    ret->persistent = domain_persistent(domain);
     return ret->name && ret->state ? 0 : -ENOMEM;
 }
 

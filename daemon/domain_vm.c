@@ -24,6 +24,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define KILLED_BY_US "killed by bistreamd" /* struct domain.shutdown_cause, beside QEMU's */
+
 /* ---- watching -------------------------------------------------------------------------------- */
 
 struct vm_watch {
@@ -378,12 +380,29 @@ int vm_launch(struct domain *domain, const struct qmp_wait *wait, struct error *
 
 /* ---- finding again --------------------------------------------------------------------------- */
 
+/* Whether its operator or its guest has ended it, as far as is known. */
+static bool ended_on_purpose(const struct domain *domain)
+{
+    static const char *const causes[] = {"guest-shutdown", "host-qmp-quit", KILLED_BY_US};
+
+    for (size_t i = 0; i < sizeof causes / sizeof *causes; i++)
+        if (strcmp(domain->shutdown_cause, causes[i]) == 0)
+            return true;
+    return false;
+}
+
 static enum domain_state state_after_end(const struct domain *domain)
 {
     if (domain->moved_to)
         return DOMAIN_MOVED;
     if (domain->state == DOMAIN_INCOMING || domain->attached)
         return DOMAIN_GONE;
+    if (domain->transient && ended_on_purpose(domain)) {
+        log_info("domain %s: came by a migration without --persistent, so it goes with its guest; "
+                 "its images stay",
+                 domain->name);
+        return DOMAIN_GONE;
+    }
     return DOMAIN_SHUT_OFF;
 }
 
@@ -544,7 +563,7 @@ int vm_kill(struct domain *domain, struct error *err)
         return 0;
     domains_lock(domain->domains);
     if (!domain->shutdown_cause[0] && !launch_ended(domain->pidfd))
-        snprintf(domain->shutdown_cause, sizeof domain->shutdown_cause, "killed by bistreamd");
+        snprintf(domain->shutdown_cause, sizeof domain->shutdown_cause, KILLED_BY_US);
     domains_unlock(domain->domains);
     r = launch_kill(domain->pidfd, VM_KILL_MS, err);
     if (r < 0)

@@ -141,7 +141,7 @@ static void settle_in(struct incoming *in)
     struct error err = ERROR_INIT;
 
     incoming_direct_end(in);
-    if (domain_finish_incoming(in->domain, in->running, &err) < 0)
+    if (domain_finish_incoming(in->domain, in->running, in->persistent, &err) < 0)
         log_error("migration %s (%s) in: %s", in->hex, in->name, err.text);
     domain_unref(in->domain);
     in->domain = NULL;

@@ -4,7 +4,8 @@
  * state_dir/migrations/ID.json, the destination's side:
  *
  *   {"version": 1, "side": "destination", "state": "prepared", "peer": "hosta", "name": "web",
- *    "uuid": "...", "running": true, "since": 0, "definition": {...} or null for an attached QEMU,
+ *    "uuid": "...", "running": true, "persistent": false, "since": 0,
+ *    "definition": {...} or null for an attached QEMU,
  *    "volumes": [{"path": "...", "fresh": "...", "aside": "..." or null, "created": true,
  *                 "device": 1, "inode": 2}]}
  *
@@ -45,13 +46,13 @@ static json_t *to_json(const struct incoming *in, enum incoming_state state)
     char uuid[UUID_TEXT_SIZE];
 
     uuid_to_text(in->uuid, uuid);
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:o, s:o}", "version",
-                     JOURNAL_VERSION, "side", JOURNAL_DESTINATION, "state",
-                     incoming_state_name(state), "peer", in->peer, "name", in->name, "uuid", uuid,
-                     "running", in->running, "since", (json_int_t)in->since, "definition",
-                     in->definition ? definition_to_json(in->definition, DEFINITION_PEER)
-                                    : json_null(),
-                     "volumes", volumes_to_json(in));
+    return json_pack(
+        "{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:o, s:o}", "version", JOURNAL_VERSION,
+        "side", JOURNAL_DESTINATION, "state", incoming_state_name(state), "peer", in->peer, "name",
+        in->name, "uuid", uuid, "running", in->running, "persistent", in->persistent, "since",
+        (json_int_t)in->since, "definition",
+        in->definition ? definition_to_json(in->definition, DEFINITION_PEER) : json_null(),
+        "volumes", volumes_to_json(in));
 }
 
 static int write_state(struct incoming *in, enum incoming_state state, struct error *err)
@@ -140,6 +141,7 @@ static int from_json(struct incoming *in, const json_t *json, struct error *err)
     in->peer = copy_string(json, "peer");
     in->name = copy_string(json, "name");
     in->running = json_is_true(json_object_get(json, "running"));
+    in->persistent = !json_is_false(json_object_get(json, "persistent"));
     in->since = json_integer_value(json_object_get(json, "since"));
     if (in->state == INCOMING_NONE || !in->peer || !in->name || !uuid ||
         uuid_from_text(uuid, in->uuid) < 0)

@@ -32,6 +32,7 @@ struct incoming {
     char *peer;                   /* who prepared it; every call must come from there */
     char *name;                   /* of the guest */
     bool running;                 /* it ran at the source */
+    bool persistent;              /* its domain stays when it is shut down */
     char *folder;                 /* of its two sockets */
     char *nbd_socket, *migration_socket;
     const char *local_address;             /* that its session came to; only during Prepare */

@@ -244,7 +244,9 @@ static void confirm(struct migrate_job *job)
     if (!job->domain) /* undefined meanwhile, before a restart */
         return;
     if (net_parse_uri(job->args.destination, &peer, &err) < 0 ||
-        domain_mark_moved(job->domain, peer.host, &err) < 0) {
+        domain_mark_moved(job->domain, peer.host, &err) < 0 ||
+        (job->args.flags & BS_MIGRATE_UNDEFINE_SOURCE &&
+         domain_forget_moved(job->domain, &err) < 0)) {
         job->unwritten = true;
         migrate_say(job, "the guest runs at the destination, but here: %s", err.text);
     }

@@ -11,24 +11,25 @@ fake_daemon
 # list: a table as virsh prints it, without what could move the cursor.
 run 0 list
 cat >"$dir/expected" <<'TEXT'
- PID    Name     State
---------------------------
- 4242   web      running
- 17     db?[2J   paused
+ PID    Name     Persistent   State
+---------------------------------------
+ 4242   web      yes          running
+ 17     db?[2J   no           paused
 TEXT
 cmp -s "$dir/out" "$dir/expected" || fail "another table than expected"
 run 0 list --all
-said out " -      moved    moved to b.example"
+said out " -      moved    yes          moved to b.example"
 run 0 list --all --json
 json 'length == 3'
 json '.[0] == {"name": "web", "uuid": "10101010-1010-1010-1010-101010101010", "state": "running",
-               "pid": 4242, "attached": false}'
+               "pid": 4242, "attached": false, "persistent": true}'
 json '.[1].attached and .[2].pid == null'
 
 # info.
 run 0 info web
 said out "Name:           web"
 said out "CPU(s):         2"
+said out "Persistent:     no"
 said out "Memory:         256.0 MiB"
 said out "Disk:           vda, qcow2, 1.0 GiB, /pool/web.qcow2"
 said out "Disk:           cd, read-only, empty"

@@ -97,10 +97,10 @@ static int handle_list(void *opaque, const void *in, void *out, struct error *er
 {
     static const struct {
         const char *name, *state;
-        int pid, attached;
-    } domains[] = {{"web", "running", 4242, 0},
-                   {"db\033[2J", "paused", 17, 1},
-                   {"moved", "moved to b.example", 0, 0}};
+        int pid, attached, persistent;
+    } domains[] = {{"web", "running", 4242, 0, 1},
+                   {"db\033[2J", "paused", 17, 1, 0},
+                   {"moved", "moved to b.example", 0, 0, 1}};
     const struct bs_domain_list_args *args = in;
     struct bs_domain_list_ret *ret = out;
     u_int count = args->all ? 3 : 2;
@@ -117,6 +117,7 @@ static int handle_list(void *opaque, const void *in, void *out, struct error *er
         domain->state = copy(domains[i].state);
         domain->pid = domains[i].pid;
         domain->attached = domains[i].attached;
+        domain->persistent = domains[i].persistent;
         memset(domain->uuid, 0x10 + (int)i, sizeof domain->uuid);
     }
     return 0;
@@ -131,7 +132,8 @@ static int handle_info(void *opaque, const void *in, void *out, struct error *er
     if (strcmp(args->name, "web") != 0)
         return no_domain(args->name, err);
     ret->json = copy("{\"name\":\"web\",\"uuid\":\"10101010-1010-1010-1010-101010101010\","
-                     "\"state\":\"running\",\"pid\":4242,\"attached\":false,\"machine\":\"q35\","
+                     "\"state\":\"running\",\"pid\":4242,\"attached\":false,\"persistent\":false,"
+                     "\"machine\":\"q35\","
                      "\"vcpus\":2,\"memory\":268435456,\"disks\":[{\"target\":\"vda\",\"file\":"
                      "\"/pool/web.qcow2\",\"format\":\"qcow2\",\"size\":1073741824,\"readonly\":"
                      "false,\"empty\":false},{\"target\":\"cd\",\"file\":null,\"readonly\":true,"

@@ -131,7 +131,7 @@ static void test_finish(void **state)
     struct domain *domain = come_in(house, "web", WITH_UUID, &err);
 
     assert_ok(start_incoming(domain, &err), &err);
-    assert_ok(domain_finish_incoming(domain, true, &err), &err);
+    assert_ok(domain_finish_incoming(domain, true, true, &err), &err);
     assert_state(domain, "running");
     assert_true(house_has(house, "state/domains/web.json"));
     assert_ok(domain_destroy(domain, &err), &err);
@@ -234,7 +234,7 @@ static void test_comes_back(void **state)
 
     domain = come_in(house, "web", WITH_UUID ", \"vcpus\": 2", &err);
     assert_ok(start_incoming(domain, &err), &err);
-    assert_ok(domain_finish_incoming(domain, false, &err), &err);
+    assert_ok(domain_finish_incoming(domain, false, true, &err), &err);
     assert_state(moved, "paused");
     assert_vcpus(moved, 2);
     assert_ok(domain_destroy(moved, &err), &err);

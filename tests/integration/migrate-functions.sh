@@ -148,7 +148,8 @@ forget()
 {
     state_is "$1" "$2" 'moved to *' || state_is "$1" "$2" 'shut off' ||
         at "$1" destroy "$2" >/dev/null
-    at "$1" undefine "$2" >/dev/null
+    # One that has come without --persistent has gone with its guest.
+    ! at "$1" info "$2" >/dev/null 2>&1 || at "$1" undefine "$2" >/dev/null
 }
 
 # ---- migrations --------------------------------------------------------------------------------

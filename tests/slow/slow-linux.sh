@@ -157,7 +157,7 @@ moves()
     local before during
     wait_for "records at $1" has_written "$1" 20
     before=$(acknowledged vda "$1" | wc -l)
-    must_migrate "$1" "$2" linux --copy-storage-all
+    must_migrate "$1" "$2" linux --copy-storage-all --persistent
     during=$(($(acknowledged vda "$1" | wc -l) - before))
     [ $during -gt 0 ] || fail "the guest has written nothing during the migration"
     echo "$1 -> $2: $(jq -r '"\(.total_ms) ms, downtime \(.downtime_ms) ms"' "$tmp/result")," \

@@ -74,8 +74,8 @@ static struct bs_job jobs[] = {
     {ID, TEXT("db"), TEXT("bistream://hostc"), TEXT("unresolved"), TEXT("no answer")},
 };
 static struct bs_domain domains[] = {
-    {TEXT("web"), UUID, TEXT("running"), 4242, 1},
-    {TEXT("db"), ID, TEXT("shut off"), 0, 0},
+    {TEXT("web"), UUID, TEXT("running"), 4242, 1, 0},
+    {TEXT("db"), ID, TEXT("shut off"), 0, 0, 1},
 };
 static bs_target targets[] = {TEXT("vda"), TEXT("vdb")};
 static struct bs_progress progress[] = {
