@@ -36,9 +36,9 @@ static const struct {
                                        TO(DOMAIN_GONE)},
     [DOMAIN_PAUSED] = {"paused", TO(DOMAIN_RUNNING) | TO(DOMAIN_SHUT_OFF) | TO(DOMAIN_MOVED) |
                                      TO(DOMAIN_GONE)},
-    /* MOVED: it was to come back and did not */
-    [DOMAIN_INCOMING] = {"incoming", TO(DOMAIN_RUNNING) | TO(DOMAIN_PAUSED) | TO(DOMAIN_MOVED) |
-                                         TO(DOMAIN_GONE)},
+    /* SHUT_OFF: it came so; MOVED: it was to come back and did not */
+    [DOMAIN_INCOMING] = {"incoming", TO(DOMAIN_RUNNING) | TO(DOMAIN_PAUSED) | TO(DOMAIN_SHUT_OFF) |
+                                         TO(DOMAIN_MOVED) | TO(DOMAIN_GONE)},
     [DOMAIN_MOVED] = {"moved", TO(DOMAIN_STARTING) | TO(DOMAIN_INCOMING) | TO(DOMAIN_GONE)},
     [DOMAIN_GONE] = {"gone", 0},
 };

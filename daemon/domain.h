@@ -126,6 +126,10 @@ struct domain_disk {
 /* Asks QEMU (query-block).  In the definition's order; attached: in QEMU's.  Blocks. */
 int domain_disks(struct domain *domain, struct domain_disk **ret, size_t *ret_count,
                  struct error *err);
+/* The same from the definition and the images themselves, of a guest that is shut off.  Not for an
+ * attached one. */
+int domain_images(struct domain *domain, struct domain_disk **ret, size_t *ret_count,
+                  struct error *err);
 void domain_disks_free(struct domain_disk *disks, size_t count); /* NULL is fine */
 
 /* ---- the operator's commands ----------------------------------------------------------------- */
@@ -192,6 +196,9 @@ int domain_start_incoming(struct domain *domain, const struct qmp_wait *wait, st
  * when the guest is shut down.  Ends the job.  The domain is the registry's then, also when writing
  * failed (with ERR, for the log). */
 int domain_finish_incoming(struct domain *domain, bool running, bool persistent, struct error *err);
+
+/* The images of a guest that is shut off are here: so is the guest, shut off.  Otherwise the same. */
+int domain_finish_offline(struct domain *domain, struct error *err);
 
 /* It did not come: kills its QEMU (attached or not) and waits, removes its sockets and registration
  * (a moved domain is as before), ends the job.  Drop the reference afterwards.  Blocks.  Returns 0,

@@ -167,6 +167,52 @@ int domain_disks(struct domain *domain, struct domain_disk **ret, size_t *ret_co
     return 0;
 }
 
+static int read_image(const struct domain *domain, const struct definition_disk *defined,
+                      struct domain_disk *disk, struct error *err)
+{
+    struct image_info info;
+    int r;
+
+    disk->target = strdup(defined->target);
+    disk->readonly = defined->readonly;
+    disk->empty = !defined->file;
+    if (disk->empty)
+        return disk->target ? 0 : error_set(err, ENOMEM, "no memory for the disks of a guest");
+    disk->path = definition_disk_path(defined, domain->domains->config->pool_dir);
+    disk->format = strdup(defined->format);
+    if (!disk->target || !disk->path || !disk->format)
+        return error_set(err, ENOMEM, "no memory for the disks of a guest");
+    r = image_info_read(disk->path, disk->format, &info, err);
+    if (r == 0) {
+        disk->size = info.virtual_size;
+        image_info_release(&info);
+        r = add_backing(disk, err);
+    }
+    return r < 0 ? error_prefix(err, "disk %s", disk->target) : 0;
+}
+
+int domain_images(struct domain *domain, struct domain_disk **ret, size_t *ret_count,
+                  struct error *err)
+{
+    const struct definition *definition = domain->definition;
+    struct domain_disk *disks = calloc(definition->disk_count + 1, sizeof *disks);
+    size_t count = 0;
+    int r = disks ? 0 : error_set(err, ENOMEM, "no memory for the disks of a guest");
+
+    while (r == 0 && count < definition->disk_count) {
+        r = read_image(domain, &definition->disks[count], &disks[count], err);
+        count++;
+    }
+    if (r < 0) {
+        error_prefix(err, "domain %s", domain->name);
+        domain_disks_free(disks, count);
+        return r;
+    }
+    *ret = disks;
+    *ret_count = count;
+    return 0;
+}
+
 /* ---- info ------------------------------------------------------------------------------------ */
 
 /* "s?" packs NULL as null; sizes that are not known are null as well. */

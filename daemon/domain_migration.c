@@ -168,7 +168,8 @@ int domain_start_incoming(struct domain *domain, const struct qmp_wait *wait, st
     return vm_launch(domain, wait, err);
 }
 
-int domain_finish_incoming(struct domain *domain, bool running, bool persistent, struct error *err)
+static int finish(struct domain *domain, enum domain_state state, bool persistent,
+                  struct error *err)
 {
     int r;
 
@@ -177,12 +178,22 @@ int domain_finish_incoming(struct domain *domain, bool running, bool persistent,
     free(take_ptr(domain->moved_to));
     domain->incoming = false;
     domain->transient = !persistent;
-    domain_set_state(domain, running ? DOMAIN_RUNNING : DOMAIN_PAUSED);
+    domain_set_state(domain, state);
     domains_unlock(domain->domains);
     vm_keep_logs(domain);
     r = domain_save(domain, err);
     domain_end_job(domain);
     return r;
+}
+
+int domain_finish_incoming(struct domain *domain, bool running, bool persistent, struct error *err)
+{
+    return finish(domain, running ? DOMAIN_RUNNING : DOMAIN_PAUSED, persistent, err);
+}
+
+int domain_finish_offline(struct domain *domain, struct error *err)
+{
+    return finish(domain, DOMAIN_SHUT_OFF, true, err);
 }
 
 int domain_discard_incoming(struct domain *domain, struct error *err)

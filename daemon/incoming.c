@@ -208,7 +208,8 @@ static struct incoming *entry_for(struct peer_session *session,
 
 /* Returns 0 with the entry's lock held; or a negative errno with ERR, and nothing is left. */
 static int prepare(struct peer_session *session, const struct bs_migrate_prepare_args *args,
-                   const struct bs_migrate_prepare_direct_args *direct, struct error *err)
+                   const struct bs_migrate_prepare_direct_args *direct, bool offline,
+                   struct error *err)
 {
     struct error fencing = ERROR_INIT;
     struct incoming *in;
@@ -229,6 +230,7 @@ static int prepare(struct peer_session *session, const struct bs_migrate_prepare
     pthread_mutex_lock(&in->lock);
     session->incoming = in;
     in->local_address = session->local_address;
+    in->offline = offline;
     r = incoming_prepare(in, args, direct, err);
     if (r == 0)
         return 0;
@@ -248,12 +250,12 @@ static void prepared(struct incoming *in)
     pthread_mutex_unlock(&in->lock);
 }
 
-int incoming_handle_prepare(void *opaque, const void *args_, void *ret_, struct error *err)
+static int prepare_with_channels(struct peer_session *session,
+                                 const struct bs_migrate_prepare_args *args,
+                                 struct bs_migrate_prepare_ret *ret, bool offline,
+                                 struct error *err)
 {
-    struct peer_session *session = opaque;
-    const struct bs_migrate_prepare_args *args = args_;
-    struct bs_migrate_prepare_ret *ret = ret_;
-    int r = prepare(session, args, NULL, err);
+    int r = prepare(session, args, NULL, offline, err);
 
     if (r < 0)
         return r;
@@ -262,11 +264,21 @@ int incoming_handle_prepare(void *opaque, const void *args_, void *ret_, struct 
     return r;
 }
 
+int incoming_handle_prepare(void *opaque, const void *args, void *ret, struct error *err)
+{
+    return prepare_with_channels(opaque, args, ret, false, err);
+}
+
+int incoming_handle_prepare_offline(void *opaque, const void *args, void *ret, struct error *err)
+{
+    return prepare_with_channels(opaque, args, ret, true, err);
+}
+
 int incoming_handle_prepare_tunnel(void *opaque, const void *args_, void *ret, struct error *err)
 {
     struct peer_session *session = opaque;
     const struct bs_migrate_prepare_tunnel_args *args = args_;
-    int r = prepare(session, &args->prepare, NULL, err);
+    int r = prepare(session, &args->prepare, NULL, false, err);
 
     (void)ret;
     if (r == 0)
@@ -279,7 +291,7 @@ int incoming_handle_prepare_direct(void *opaque, const void *args_, void *ret_, 
     struct peer_session *session = opaque;
     const struct bs_migrate_prepare_direct_args *args = args_;
     struct bs_migrate_prepare_direct_ret *ret = ret_;
-    int r = prepare(session, &args->prepare, args, err);
+    int r = prepare(session, &args->prepare, args, false, err);
 
     if (r < 0)
         return r;
@@ -343,6 +355,8 @@ static int act(struct incoming *in, enum incoming_message message,
         return r;
     case INCOMING_FENCE_REMOVE:
         r = incoming_fence(in, err);
+        if (r == 0 && atomic_load(&in->kept)) /* known until the guest comes again */
+            return 0;
         if (r == 0 && in->volume_count)
             r = error_set(err, EIO, "%s can't be deleted; the log says why", in->volumes[0].path);
         if (r == 0 && in->state != INCOMING_NOT_MINE) /* told again when it can be */
@@ -403,16 +417,22 @@ int incoming_handle_status(void *opaque, const void *args_, void *ret_, struct e
 
 int incoming_handle_settle(void *opaque, const void *args_, void *ret, struct error *err)
 {
+    struct peer_session *session = opaque;
     const struct bs_migrate_settle_args *args = args_;
     struct bs_migrate_finish_ret answer = {.reason = NULL};
+    struct incoming *in;
     int r;
 
     (void)ret;
-    if (args->settle != BS_SETTLE_OURS && args->settle != BS_SETTLE_THEIRS)
+    if (args->settle < BS_SETTLE_OURS || args->settle > BS_SETTLE_OURS_KEEP)
         return error_set(err, EINVAL, "a migration can't be settled as %u", args->settle);
-    r = handle(opaque, args->id,
-               args->settle == BS_SETTLE_OURS ? INCOMING_SETTLE_OURS : INCOMING_SETTLE_THEIRS,
-               &answer, err);
+    in = entry_lock(session->daemon->incoming, session->peer, args->id);
+    if (!in)
+        return 0;
+    in->keep = in->keep && args->settle == BS_SETTLE_OURS_KEEP;
+    r = act(in, args->settle == BS_SETTLE_THEIRS ? INCOMING_SETTLE_THEIRS : INCOMING_SETTLE_OURS,
+            &answer, err);
+    entry_release(in);
     free(answer.reason);
     return r;
 }

@@ -27,6 +27,8 @@ void incoming_free(struct incoming_migrations *incoming);
 int incoming_handle_prepare(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_prepare_tunnel(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_prepare_direct(void *opaque, const void *args, void *ret, struct error *err);
+int incoming_handle_prepare_offline(void *opaque, const void *args, void *ret, struct error *err);
+int incoming_handle_volume_digest(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_finish(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_status(void *opaque, const void *args, void *ret, struct error *err);
 int incoming_handle_settle(void *opaque, const void *args, void *ret, struct error *err);

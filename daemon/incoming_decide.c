@@ -83,8 +83,10 @@ void incoming_explain(const struct incoming *in, struct bs_migrate_finish_ret *r
 int incoming_fence(struct incoming *in, struct error *err)
 {
     struct error writing = ERROR_INIT;
-    int r = in->state == INCOMING_PREPARED ? find_domain(in, err) : 0;
+    int r = in->state == INCOMING_PREPARED && !in->offline ? find_domain(in, err) : 0;
 
+    if (r == 0 && in->offline)
+        r = incoming_offline_stop(in, err);
     if (r == 0 && in->domain)
         r = domain_discard_incoming(in->domain, err);
     if (r < 0)
@@ -96,6 +98,9 @@ int incoming_fence(struct incoming *in, struct error *err)
     /* Said all the same when it can't be written: PREPARED without a QEMU never becomes MINE. */
     if (in->state != INCOMING_NONE && incoming_set_state(in, INCOMING_NOT_MINE, &writing) < 0)
         log_error("migration %s in: %s", in->hex, writing.text);
+    if (in->keep && incoming_offline_keep(in))
+        return 0;
+    atomic_store(&in->kept, false);
     if (!undo_volumes(in))
         return 0;
     forget_volumes(in);
@@ -141,7 +146,8 @@ static void settle_in(struct incoming *in)
     struct error err = ERROR_INIT;
 
     incoming_direct_end(in);
-    if (domain_finish_incoming(in->domain, in->running, in->persistent, &err) < 0)
+    if ((in->offline ? domain_finish_offline(in->domain, &err)
+                     : domain_finish_incoming(in->domain, in->running, in->persistent, &err)) < 0)
         log_error("migration %s (%s) in: %s", in->hex, in->name, err.text);
     domain_unref(in->domain);
     in->domain = NULL;
@@ -185,7 +191,7 @@ void incoming_decide(struct incoming *in, struct bs_migrate_finish_ret *ret)
 {
     struct error why = ERROR_INIT;
     bool may_run = false;
-    struct qmp *qmp;
+    struct qmp *qmp = NULL;
     int r;
 
     if (atomic_load(&in->closing)) { /* nobody will hear the answer: it must not be "mine" */
@@ -193,8 +199,12 @@ void incoming_decide(struct incoming *in, struct bs_migrate_finish_ret *ret)
         not_decided(in, false, &why, ret);
         return;
     }
-    qmp = domain_qmp(in->domain, &why);
-    r = qmp ? arrive(qmp, &why) : -why.code;
+    if (in->offline) {
+        r = incoming_offline_arrive(in, &why);
+    } else {
+        qmp = domain_qmp(in->domain, &why);
+        r = qmp ? arrive(qmp, &why) : -why.code;
+    }
     if (r == 0)
         r = resume(in, qmp, &may_run, &why);
     if (r == 0)
@@ -246,6 +256,23 @@ static int run_again(struct incoming *in, struct domain *domain, struct error *e
     return r == 0 ? migration_resume_here(qmp, &wait, err) : r;
 }
 
+/* There is no QEMU to be found, only a domain to be registered. */
+static int take_up_offline(struct incoming *in, struct error *err)
+{
+    struct domain *domain = registered(in);
+    int r = incoming_offline_stop(in, err);
+
+    if (r == 0 && !domain) {
+        in->domain = domain_new_incoming(in->daemon->domains, in->definition, err);
+        if (in->domain)
+            settle_in(in);
+        else
+            r = -err->code;
+    }
+    domain_unref(domain);
+    return r;
+}
+
 /* The domain is in the registry already, or QEMU is all that there is. */
 static int take_up(struct incoming *in, struct error *err)
 {
@@ -295,7 +322,7 @@ static void keep_domain(struct incoming *in)
 void incoming_take_up(struct incoming *in, struct bs_migrate_finish_ret *ret)
 {
     struct error err = ERROR_INIT;
-    int r = take_up(in, &err);
+    int r = in->offline ? take_up_offline(in, &err) : take_up(in, &err);
 
     if (r == 0)
         r = incoming_set_state(in, INCOMING_RUNNING, &err);
@@ -315,7 +342,7 @@ void incoming_say_mine(struct incoming *in, struct bs_migrate_finish_ret *ret)
 {
     struct domain *domain = registered(in);
 
-    if (domain && domain_crashed(domain))
+    if (domain && domain_crashed(domain) && !in->offline) /* what ran came from nowhere else */
         lost(in, "its QEMU died after it had run there", ret);
     else
         ret->owner = BS_OWNER_MINE;

@@ -4,10 +4,10 @@
  * state_dir/migrations/ID.json, the destination's side:
  *
  *   {"version": 1, "side": "destination", "state": "prepared", "peer": "hosta", "name": "web",
- *    "uuid": "...", "running": true, "persistent": false, "since": 0,
- *    "definition": {...} or null for an attached QEMU,
- *    "volumes": [{"path": "...", "fresh": "...", "aside": "..." or null, "created": true,
- *                 "device": 1, "inode": 2}]}
+ *    "uuid": "...", "running": true, "offline": false,
+ *    "persistent": false, "since": 0, "definition": {...} or null for an attached QEMU,
+ *    "volumes": [{"path": "...", "fresh": "...", "aside": "..." or null,
+ *                 "partial": "..." or null, "created": true, "device": 1, "inode": 2}]}
  *
  * A state is written before it is acted upon.  A version that is not known is left alone.
  */
@@ -32,11 +32,11 @@ static json_t *volumes_to_json(const struct incoming *in)
     for (size_t i = 0; i < in->volume_count; i++) {
         const struct volume *volume = &in->volumes[i];
 
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:s?, s:b, s:I, s:I}", "path", volume->path,
-                                        "fresh", volume->fresh, "aside", volume->aside, "created",
-                                        volume->created, "device", (json_int_t)volume->device,
-                                        "inode", (json_int_t)volume->inode));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:s?, s:b, s:I, s:I}", "path",
+                                              volume->path, "fresh", volume->fresh, "aside",
+                                              volume->aside, "partial", volume->partial, "created",
+                                              volume->created, "device", (json_int_t)volume->device,
+                                              "inode", (json_int_t)volume->inode));
     }
     return list;
 }
@@ -47,10 +47,10 @@ static json_t *to_json(const struct incoming *in, enum incoming_state state)
 
     uuid_to_text(in->uuid, uuid);
     return json_pack(
-        "{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:o, s:o}", "version", JOURNAL_VERSION,
+        "{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:o, s:o}", "version", JOURNAL_VERSION,
         "side", JOURNAL_DESTINATION, "state", incoming_state_name(state), "peer", in->peer, "name",
-        in->name, "uuid", uuid, "running", in->running, "persistent", in->persistent, "since",
-        (json_int_t)in->since, "definition",
+        in->name, "uuid", uuid, "running", in->running, "offline", in->offline, "persistent",
+        in->persistent, "since", (json_int_t)in->since, "definition",
         in->definition ? definition_to_json(in->definition, DEFINITION_PEER) : json_null(),
         "volumes", volumes_to_json(in));
 }
@@ -123,6 +123,7 @@ static int read_volumes(struct incoming *in, const json_t *list, struct error *e
         volume->path = copy_string(each, "path");
         volume->fresh = copy_string(each, "fresh");
         volume->aside = copy_string(each, "aside");
+        volume->partial = copy_string(each, "partial");
         volume->created = json_is_true(json_object_get(each, "created"));
         volume->device = (dev_t)json_integer_value(json_object_get(each, "device"));
         volume->inode = (ino_t)json_integer_value(json_object_get(each, "inode"));
@@ -142,6 +143,7 @@ static int from_json(struct incoming *in, const json_t *json, struct error *err)
     in->name = copy_string(json, "name");
     in->running = json_is_true(json_object_get(json, "running"));
     in->persistent = !json_is_false(json_object_get(json, "persistent"));
+    in->offline = in->keep = json_is_true(json_object_get(json, "offline"));
     in->since = json_integer_value(json_object_get(json, "since"));
     if (in->state == INCOMING_NONE || !in->peer || !in->name || !uuid ||
         uuid_from_text(uuid, in->uuid) < 0)

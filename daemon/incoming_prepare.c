@@ -106,13 +106,14 @@ static int read_definition(struct incoming *in, const struct bs_migrate_prepare_
 /* An attached QEMU that waits under this name, or a domain of our own. */
 static int take_domain(struct incoming *in, struct error *err)
 {
-    in->domain = domain_take_incoming(in->daemon->domains, in->name, in->uuid, err);
+    in->domain =
+        in->offline ? NULL : domain_take_incoming(in->daemon->domains, in->name, in->uuid, err);
     if (in->domain) {
         definition_free(in->definition); /* it has disks of its own */
         in->definition = NULL;
         return 0;
     }
-    if (err->code != ENOENT)
+    if (!in->offline && err->code != ENOENT)
         return -err->code;
     if (!in->definition)
         return error_set(err, ENOENT,
@@ -136,19 +137,19 @@ static const struct definition_disk *definition_find(const struct definition *de
 static int check_space(struct incoming *in, struct error *err)
 {
     const char *pool = in->daemon->config->pool_dir;
-    uint64_t together = 0;
+    uint64_t kept = incoming_kept_bytes(in), together = 0;
 
     for (u_int i = 0; i < in->cookie->disks.disks_len; i++) {
         const struct bs_cookie_disk *disk = &in->cookie->disks.disks_val[i];
 
         if (!(disk->flags & BS_DISK_COPY))
             continue;
-        if (image_check_space(pool, disk->size, err) < 0)
+        if (image_check_space(pool, disk->size - min_u64(kept, disk->size), err) < 0)
             return error_prefix(err, "no room for disk %s", disk->target);
         if (!checked_add_u64(together, disk->allocated, &together))
             together = UINT64_MAX;
     }
-    if (image_check_space(pool, together, err) < 0)
+    if (image_check_space(pool, together - min_u64(kept, together), err) < 0)
         return error_prefix(err, "no room for the disks together");
     return 0;
 }
@@ -230,7 +231,7 @@ static int make_volume(struct incoming *in, const struct bs_cookie_disk *disk,
         spec.backing = backing;
         spec.backing_format = format_name(disk->backing_format);
     }
-    return volume_make(volume, &spec, err);
+    return incoming_offline_take_up(in, volume, &spec) ? 0 : volume_make(volume, &spec, err);
 }
 
 /* A disk that isn't copied must be here, or reach here by shared storage. */
@@ -323,6 +324,8 @@ static int make_volumes(struct incoming *in, struct error *err)
     }
     if (r == 0)
         r = incoming_journal_write(in, err);
+    if (r == 0)
+        incoming_drop_kept(in);
     for (size_t i = 0; r == 0 && i < in->volume_count; i++)
         r = volume_place(&in->volumes[i], err);
     return r;
@@ -437,7 +440,7 @@ static int await_stream(struct incoming *in, const struct bs_migrate_prepare_dir
 int incoming_fill_cookie(const struct incoming *in, struct bs_cookie_destination *ret,
                          struct error *err)
 {
-    ret->migration = strdup("migration");
+    ret->migration = strdup(in->offline ? "" : "migration");
     ret->disks.disks_val = calloc(in->cookie->disks.disks_len + 1, sizeof *ret->disks.disks_val);
     if (!ret->migration || !ret->disks.disks_val)
         return error_set(err, ENOMEM, "no memory for the cookie");
@@ -455,6 +458,14 @@ int incoming_fill_cookie(const struct incoming *in, struct bs_cookie_destination
             return error_set(err, ENOMEM, "no memory for the cookie");
     }
     return 0;
+}
+
+/* Volumes alone. */
+static int make_images(struct incoming *in, struct error *err)
+{
+    int r = make_volumes(in, err);
+
+    return r == 0 ? incoming_offline_serve(in, err) : r;
 }
 
 /* Volumes and a QEMU of our own; an attached one has both. */
@@ -477,15 +488,19 @@ int incoming_prepare(struct incoming *in, const struct bs_migrate_prepare_args *
         r = take_domain(in, err);
     if (r == 0 && in->definition)
         r = plan_volumes(in, err);
+    if (r == 0 && in->offline)
+        r = incoming_offline_plan(in, err);
     if (r == 0) /* before anything is created */
         r = incoming_set_state(in, INCOMING_PREPARED, err);
     if (r == 0)
         r = incoming_name_sockets(in, err);
     if (r == 0)
         r = make_folder(in, err);
-    if (r == 0 && in->definition)
+    if (r == 0 && in->offline)
+        r = make_images(in, err);
+    else if (r == 0 && in->definition)
         r = make_guest(in, err);
-    if (r == 0)
+    if (r == 0 && !in->offline)
         r = await_stream(in, direct, err);
     if (r == 0)
         r = incoming_journal_prepare_mine(in, err);

@@ -6,6 +6,7 @@
  *     incoming.c          the table of them, the calls about them, restart
  *     incoming_prepare.c  Prepare: how it is made ready
  *     incoming_direct.c   what mode direct has of its own
+ *     incoming_offline.c  what mode offline has of its own
  *     incoming_decide.c   Finish, the fence, what is settled
  *     incoming_journal.c  state_dir/migrations/ID.json
  *     incoming_prune.c    entries that nobody asks for any more
@@ -33,6 +34,8 @@ struct incoming {
     char *name;                   /* of the guest */
     bool running;                 /* it ran at the source */
     bool persistent;              /* its domain stays when it is shut down */
+    bool offline;                 /* it is shut off, and no QEMU waits for it */
+    bool keep;                    /* the fence keeps what was copied offline */
     char *folder;                 /* of its two sockets */
     char *nbd_socket, *migration_socket;
     const char *local_address;             /* that its session came to; only during Prepare */
@@ -43,6 +46,7 @@ struct incoming {
     atomic_bool closing;  /* its session is going: give up at the next step */
     atomic_bool ready;    /* Prepare has succeeded: channels may come */
     atomic_bool arriving; /* Finish has begun */
+    atomic_bool kept;     /* fenced, and what was copied is kept for the next attempt */
 
     pthread_mutex_t lock; /* the id's: whatever is done about it is done under it */
     enum incoming_state state;
@@ -89,6 +93,26 @@ int incoming_direct_listen(struct incoming *in, struct qmp *qmp,
 void incoming_direct_end(struct incoming *in);
 /* Gives the ports back.  Harmless when there are none. */
 void incoming_direct_release(struct incoming *in);
+
+/* Mode offline, as incoming_prepare(): names where copies are kept, before anything is journalled. */
+int incoming_offline_plan(struct incoming *in, struct error *err);
+/* Makes VOLUME from what an earlier attempt has kept.  Returns false when there is nothing, or the guest
+ * isn't coming offline. */
+bool incoming_offline_take_up(struct incoming *in, struct volume *volume,
+                              const struct volume_spec *spec);
+/* Bytes that earlier attempts of this guest have kept, which this one uses or gives back. */
+uint64_t incoming_kept_bytes(struct incoming *in);
+/* In every mode: removes what earlier attempts of this guest have kept. */
+void incoming_drop_kept(struct incoming *in);
+/* Serves the volumes of the disks that are to be copied. */
+int incoming_offline_serve(struct incoming *in, struct error *err);
+/* Ends that.  Returns 0, also if it had ended, or a negative errno with ERR. */
+int incoming_offline_stop(struct incoming *in, struct error *err);
+/* Finish: the same, and all that was copied is on disk. */
+int incoming_offline_arrive(struct incoming *in, struct error *err);
+/* The fence, once NOT_MINE is written: keeps what was copied.  Returns false when it couldn't, and the
+ * volumes are still to be deleted. */
+bool incoming_offline_keep(struct incoming *in);
 
 /* A wait of MS milliseconds that ends early when the session goes. */
 struct qmp_wait incoming_wait(struct incoming *in, unsigned ms);

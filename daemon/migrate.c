@@ -228,6 +228,8 @@ static int take_domain(struct migrate_job *job, struct error *err)
         return -err->code;
     if (domain_begin_job(job->domain, "migrating", err) < 0)
         return -err->code;
+    if (migrate_is_offline(job))
+        return 0;
     job->qmp = domain_qmp(job->domain, err);
     if (!job->qmp) {
         domain_end_job(job->domain);
@@ -341,6 +343,8 @@ static void take_domain_again(struct migrate_job *job)
         domain_unref(job->domain);
         job->domain = NULL;
     }
+    if (migrate_is_offline(job) && job->domain) /* there is none */
+        return;
     if (job->domain)
         job->qmp = domain_qmp(job->domain, &err);
     if (!job->qmp)

@@ -9,6 +9,7 @@
  *     migrate_phases.c   Begin and Perform, from top to bottom
  *     migrate_prepare.c  Prepare
  *     migrate_direct.c   what mode direct has of its own
+ *     migrate_offline.c  what mode offline has of its own
  *     migrate_watch.c    what is looked after while QEMU is waited for
  *     migrate_owner.c    Finish, Confirm, rolling back: whose the guest is
  *     migrate_journal.c  state_dir/migrations/ID.json
@@ -130,6 +131,7 @@ struct migrate_job {
     bool continued;     /* migrate-continue was sent */
     bool mirroring;     /* likewise the mirrors */
     bool unwritten;     /* what was decided could not be written: not yet to be settled */
+    bool restarted;     /* known from the journal */
     bool prepared;      /* Prepare was sent, so the destination may have something to undo */
     bool timed_out;     /* --timeout has run out, and was seen to */
     uint64_t bandwidth; /* the cap that holds, bytes per second; 0: none */
@@ -202,6 +204,17 @@ void migrate_direct_clear(struct migrate_job *job);
 void migrate_direct_break(struct migrate_job *job);
 /* Has BANDWIDTH (bytes per second, 0: no limit) hold for RAM, and for all disks together. */
 int migrate_direct_throttle(struct migrate_job *job, uint64_t bandwidth, struct error *err);
+
+/* Of a guest that is shut off: by the operator's word, or by the journal's after a restart. */
+bool migrate_is_offline(const struct migrate_job *job);
+/* Mode offline.  Begin: the guest is shut off, and its disks go along. */
+int migrate_offline_begin(struct migrate_job *job, struct error *err);
+/* Perform: copies and compares the disks. */
+int migrate_offline_perform(struct migrate_job *job, struct error *err);
+/* Ends what Perform has started and a killed daemon left; nothing in the other modes. */
+void migrate_offline_clear(struct migrate_job *job);
+/* Whether what was copied is worth keeping at the destination: a path or a daemon broke it off. */
+bool migrate_offline_keeps(struct migrate_job *job);
 
 /* Runs all phases.  Returns enum bs_outcome, with ERR unless it is COMPLETED; UNRESOLVED only when the
  * daemon stops. */

@@ -130,7 +130,9 @@ static enum bs_owner ask(struct migrate_job *job, struct pump *pump, int procedu
 static int settle(struct migrate_job *job, struct pump *pump, int timeout_ms, struct error *err)
 {
     struct bs_migrate_settle_args args = {.settle = job->state == OUTGOING_THEIRS ? BS_SETTLE_THEIRS
-                                                                                  : BS_SETTLE_OURS};
+                                                    : migrate_offline_keeps(job)
+                                                        ? BS_SETTLE_OURS_KEEP
+                                                        : BS_SETTLE_OURS};
 
     if (write_decision(job, err) < 0)
         return -err->code;
@@ -224,7 +226,8 @@ static void roll_back(struct migrate_job *job, struct error *why)
     if (job->pump)
         pump_close_endpoint(job->pump, NULL);
     migrate_direct_break(job);
-    run_on(job, why);
+    if (!migrate_is_offline(job))
+        run_on(job, why);
     add_what_destination_knows(job, why);
 }
 
@@ -501,7 +504,8 @@ enum bs_outcome migrate_run(struct migrate_job *job, struct error *err)
 enum bs_outcome migrate_run_again(struct migrate_job *job, struct error *err)
 {
     /* What that QEMU was doing is not known any more: everything of ours is looked for. */
-    job->migrating = job->mirroring = job->prepared = true;
+    job->migrating = job->mirroring = job->prepared = job->restarted = true;
+    migrate_offline_clear(job);
     switch (job->state) {
     case OUTGOING_THEIRS:
         confirm(job);

@@ -57,20 +57,28 @@ static int check_caps(const struct migrate_job *job, struct error *err)
     return 0;
 }
 
+static int plan(struct migrate_job *job, struct error *err)
+{
+    return migrate_plan_make(&job->plan, job->domain, &job->args, say_to, job, err);
+}
+
 static int begin(struct migrate_job *job, struct error *err)
 {
     struct qmp_wait wait = migrate_wait_ms(job, QMP_TIMEOUT_MS);
-    int r = check_state(job, err);
+    int r = 0;
 
+    if (migrate_is_offline(job)) {
+        r = migrate_offline_begin(job, err);
+        return r == 0 ? plan(job, err) : r;
+    }
+    r = check_state(job, err);
     if (r == 0)
         r = qemu_caps_query(job->qmp, &job->caps, &wait, err);
     if (r == 0)
         r = check_caps(job, err);
     if (r == 0)
         r = block_check_no_jobs(job->qmp, &wait, err);
-    if (r == 0)
-        r = migrate_plan_make(&job->plan, job->domain, &job->args, say_to, job, err);
-    return r;
+    return r == 0 ? plan(job, err) : r;
 }
 
 /* ---- Perform --------------------------------------------------------------------------------- */
@@ -173,6 +181,6 @@ int migrate_perform(struct migrate_job *job, struct error *err)
     if (r == 0)
         r = migrate_journal_prepare_finish(job, err);
     if (r == 0)
-        r = perform(job, err);
+        r = migrate_is_offline(job) ? migrate_offline_perform(job, err) : perform(job, err);
     return r;
 }

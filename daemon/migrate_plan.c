@@ -117,7 +117,9 @@ int migrate_plan_make(struct migrate_plan *plan, struct domain *domain,
                       void (*say)(void *opaque, const char *sentence), void *opaque,
                       struct error *err)
 {
-    int r = domain_disks(domain, &plan->disks, &plan->disk_count, err);
+    int r = args->flags & BS_MIGRATE_OFFLINE
+                ? domain_images(domain, &plan->disks, &plan->disk_count, err)
+                : domain_disks(domain, &plan->disks, &plan->disk_count, err);
 
     if (r == 0 && plan->disk_count > BS_DISKS_MAX)
         r = error_set(err, E2BIG, "the guest has %zu disks; %d is the most that can move",

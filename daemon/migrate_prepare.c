@@ -22,6 +22,13 @@ enum { PREPARE_TIMEOUT_MS = 120000 /* volumes, and a QEMU that starts */ };
 
 /* ---- the session ----------------------------------------------------------------------------- */
 
+/* Whoever waits for QEMU looks at the job again. */
+static void wake(struct migrate_job *job)
+{
+    if (job->qmp)
+        qmp_wake(job->qmp);
+}
+
 static bool matters(struct migrate_job *job, const char *endpoint)
 {
     if (job->phase >= PHASE_FINISH)
@@ -39,7 +46,7 @@ static void on_reset(void *opaque, const char *endpoint, uint64_t code, const ch
         error_set(&job->lost, ECONNRESET, "the channel to %s broke: %s", endpoint,
                   *text ? text : "no reason given");
     pthread_mutex_unlock(&job->lock);
-    qmp_wake(job->qmp);
+    wake(job);
 }
 
 static void on_ended(void *opaque, const struct error *why)
@@ -52,7 +59,7 @@ static void on_ended(void *opaque, const struct error *why)
         error_set(&job->lost, ECONNRESET, "the session with %s ended: %s", job->args.destination,
                   why->code ? why->text : "closed by the peer");
     pthread_mutex_unlock(&job->lock);
-    qmp_wake(job->qmp);
+    wake(job);
 }
 
 /* RET is what the destination says of itself. */
@@ -130,7 +137,7 @@ int migrate_connect(struct migrate_job *job, struct error *err)
         r = open_session(job, &info, err);
     if (r == 0)
         r = choose(job, &info, err);
-    if (r == 0)
+    if (r == 0 && !migrate_is_offline(job))
         r = check_qemu(job, err);
     xdr_free((xdrproc_t)xdr_bs_host_info_ret, (char *)&info);
     return r;
@@ -240,7 +247,10 @@ static int call_prepare(struct migrate_job *job, struct bs_migrate_prepare_ret *
     else if (r == 0 && job->choice.mode == MODE_DIRECT)
         r = call_direct(job, &args, err);
     else if (r == 0)
-        r = call(job, BS_PROC_MIGRATE_PREPARE, (xdrproc_t)xdr_bs_migrate_prepare_args, &args,
+        r = call(job,
+                 migrate_is_offline(job) ? BS_PROC_MIGRATE_PREPARE_OFFLINE
+                                         : BS_PROC_MIGRATE_PREPARE,
+                 (xdrproc_t)xdr_bs_migrate_prepare_args, &args,
                  (xdrproc_t)xdr_bs_migrate_prepare_ret, ret, err);
     xdr_free((xdrproc_t)xdr_bs_cookie_source, (char *)&args.cookie);
     return r;
@@ -297,7 +307,7 @@ static int offer_disk(struct migrate_job *job, const struct migrate_disk *disk,
     return listen_for(job, *path, endpoint, err);
 }
 
-/* ENDPOINT is where the migration stream goes. */
+/* ENDPOINT is where the migration stream goes; "": there is none. */
 static int offer_sockets(struct migrate_job *job, const char *endpoint,
                          const struct bs_cookie_destination *cookie, struct error *err)
 {
@@ -310,7 +320,7 @@ static int offer_sockets(struct migrate_job *job, const char *endpoint,
         return error_set(err, ENOMEM, "no memory for the channels' sockets");
     job->ram_address.path = job->ram_socket;
     r = socket_folder_make(job->folder, err);
-    if (r == 0)
+    if (r == 0 && *endpoint)
         r = listen_for(job, job->ram_socket, endpoint, err);
     for (size_t i = 0; r == 0 && i < job->plan.chosen_count; i++)
         if (job->plan.chosen[i].copy && job->choice.carrier == CARRIER_NBD)

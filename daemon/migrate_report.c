@@ -147,7 +147,7 @@ void migrate_report_progress(struct migrate_job *job)
     if (now < job->next_report)
         return;
     job->next_report = now + REPORT_INTERVAL_MS * LOOP_MS;
-    if (job->mirror_count) {
+    if (job->mirror_count && job->qmp) {
         r = block_mirrors_query(job->qmp, job->mirrors, job->mirror_count, &wait, &err);
         note_answer(job, r, now, &err);
     }

@@ -68,20 +68,25 @@ int volume_plan(const char *path, const char *id, bool returning, struct volume 
     return 0;
 }
 
-int volume_make(struct volume *volume, const struct volume_spec *spec, struct error *err)
+/* The file at PATH is the one that was created. */
+static int remember(struct volume *volume, const char *path, struct error *err)
 {
     struct stat st;
-    int r = image_create(volume->fresh, spec->format, spec->size, spec->backing,
-                         spec->backing_format, err);
 
-    if (r < 0)
-        return r;
-    if (lstat(volume->fresh, &st) < 0)
-        return error_set_errno(err, errno, "can't look at the new image %s", volume->fresh);
+    if (lstat(path, &st) < 0)
+        return error_set_errno(err, errno, "can't look at the new image %s", path);
     volume->device = st.st_dev;
     volume->inode = st.st_ino;
     volume->created = true;
     return 0;
+}
+
+int volume_make(struct volume *volume, const struct volume_spec *spec, struct error *err)
+{
+    int r = image_create(volume->fresh, spec->format, spec->size, spec->backing,
+                         spec->backing_format, err);
+
+    return r == 0 ? remember(volume, volume->fresh, err) : r;
 }
 
 int volume_place(const struct volume *volume, struct error *err)
@@ -95,24 +100,87 @@ int volume_place(const struct volume *volume, struct error *err)
     return r == 0 ? sync_folder_of(volume->path, err) : r;
 }
 
-static bool is_ours(const struct volume *volume)
+/* Is the file at PATH the one that was created? */
+static bool is_ours(const struct volume *volume, const char *path)
 {
     struct stat st;
 
-    return volume->created && lstat(volume->path, &st) == 0 && st.st_dev == volume->device &&
+    return volume->created && path && lstat(path, &st) == 0 && st.st_dev == volume->device &&
            st.st_ino == volume->inode;
 }
 
-int volume_undo(const struct volume *volume, struct error *err)
+static int put_back(const struct volume *volume, struct error *err)
 {
-    if (unlink(volume->fresh) < 0 && errno != ENOENT) /* its name holds the migration's id */
-        return error_set_errno(err, errno, "can't delete %s, an image without use", volume->fresh);
-    if (is_ours(volume) && unlink(volume->path) < 0)
-        return error_set_errno(err, errno, "can't delete %s, an image without use", volume->path);
     if (volume->aside && access(volume->aside, F_OK) == 0 &&
         rename_noreplace(volume->aside, volume->path, err) < 0)
         return error_prefix(err, "the guest's old image stays at %s", volume->aside);
     return sync_folder_of(volume->path, err);
+}
+
+int volume_undo(const struct volume *volume, struct error *err)
+{
+    const char *places[] = {volume->path, volume->partial};
+
+    if (unlink(volume->fresh) < 0 && errno != ENOENT) /* its name holds the migration's id */
+        return error_set_errno(err, errno, "can't delete %s, an image without use", volume->fresh);
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (is_ours(volume, places[i]) && unlink(places[i]) < 0)
+            return error_set_errno(err, errno, "can't delete %s, an image without use", places[i]);
+    return put_back(volume, err);
+}
+
+int volume_keep(struct volume *volume, struct error *err)
+{
+    const char *at = is_ours(volume, volume->path)      ? volume->path
+                     : access(volume->fresh, F_OK) == 0 ? volume->fresh
+                                                        : NULL;
+    int r = 0;
+
+    if (at == volume->fresh) /* its inode may not have got into the journal any more */
+        r = remember(volume, at, err);
+    if (r == 0 && at)
+        r = rename_noreplace(at, volume->partial, err);
+    return r == 0 ? put_back(volume, err) : r;
+}
+
+/* Whether the file has what a disk as SPEC says needs. */
+static bool is_fit(const char *path, const struct volume_spec *spec)
+{
+    struct error err = ERROR_INIT;
+    struct image_info info;
+    bool fit;
+
+    if (image_info_read(path, spec->format, &info, &err) < 0)
+        return false;
+    fit = info.virtual_size == spec->size && !info.backing_path == !spec->backing &&
+          (!spec->backing || strcmp(info.backing_path, spec->backing) == 0);
+    image_info_release(&info);
+    return fit && image_check(path, spec->format, &err) == 0;
+}
+
+bool volume_take_up(struct volume *volume, const struct volume_spec *spec,
+                    const struct volume *kept)
+{
+    struct error err = ERROR_INIT;
+
+    if (strcmp(volume->path, kept->path) != 0 || !is_ours(kept, kept->partial) ||
+        !is_fit(kept->partial, spec))
+        return false;
+    if (rename_noreplace(kept->partial, volume->fresh, &err) < 0 ||
+        remember(volume, volume->fresh, &err) < 0) {
+        log_warning("%s", err.text);
+        return false;
+    }
+    return true;
+}
+
+int volume_sync(const struct volume *volume, struct error *err)
+{
+    CLEANUP_CLOSE int fd = open(volume->path, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0 || fsync(fd) < 0)
+        return error_set_errno(err, errno, "can't make sure that %s is on disk", volume->path);
+    return 0;
 }
 
 int volume_settle(const struct volume *volume, struct error *err)
@@ -167,5 +235,6 @@ void volume_clear(struct volume *volume)
     free(volume->path);
     free(volume->fresh);
     free(volume->aside);
+    free(volume->partial);
     *volume = (struct volume){.path = NULL};
 }

@@ -18,10 +18,11 @@
 
 /* One image of a migration at the destination.  Everything here goes into the journal. */
 struct volume {
-    char *path;   /* where the guest's disk shall stand */
-    char *fresh;  /* where the new image is made */
-    char *aside;  /* where the old image of a guest that comes back stands meanwhile; NULL: none */
-    bool created; /* the new image is known by device and inode */
+    char *path;    /* where the guest's disk shall stand */
+    char *fresh;   /* where the new image is made */
+    char *aside;   /* where the old image of a guest that comes back stands meanwhile; NULL: none */
+    char *partial; /* where a copy that broke off is kept for the next attempt; NULL: it isn't */
+    bool created;  /* the new image is known by device and inode */
     dev_t device;
     ino_t inode;
 };
@@ -47,6 +48,17 @@ int volume_place(const struct volume *volume, struct error *err);
  * under the fresh name) and puts the old image back.  Harmless when repeated.  Returns 0, or a
  * negative errno with ERR naming what is left behind. */
 int volume_undo(const struct volume *volume, struct error *err);
+
+/* The same, but what was created is kept, as PARTIAL (NAME.partial-GUEST), which the caller has
+ * journalled.  Harmless when repeated. */
+int volume_keep(struct volume *volume, struct error *err);
+/* What KEPT, of an earlier attempt, holds of the disk becomes the new image of VOLUME, which is planned
+ * and not made, if it is sound and such a one as SPEC asks for.  Returns false if not: nothing has
+ * changed. */
+bool volume_take_up(struct volume *volume, const struct volume_spec *spec,
+                    const struct volume *kept);
+/* What was written to it is on disk when this returns 0. */
+int volume_sync(const struct volume *volume, struct error *err);
 
 /* The migration is settled and the guest lives here: the old image that was set aside is deleted.
  */

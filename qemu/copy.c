@@ -6,9 +6,10 @@
  * First each side is asked which ranges of each disk it holds anything in.  Then a few threads take
  * ranges, of one disk after the other, each over connections of its own.  A range goes through
  *
- *     the destination has something there:  compare, and that's it if they are alike
- *     copy
- *     compare: else the copy is bad
+ *     the destination has something there:  compare, and that's it if they are alike;
+ *                                           else compare in small steps, and copy what differs
+ *     it has nothing:                       copy
+ *     compare:                              else the copy is bad
  *
  * so that while some threads wait for a comparison the others fill the line.  A thread flushes its
  * connection before it leaves a disk.  The first failure ends them all.
@@ -27,7 +28,8 @@
 #include <string.h>
 
 enum {
-    WORKERS = 8, /* threads, for all disks together */
+    WORKERS = 8,    /* threads, for all disks together */
+    MEND = 1 << 20, /* bytes: what is compared apart in a range that broke off half way */
     PROGRESS_MS = 500,
 };
 
@@ -117,30 +119,25 @@ static uint64_t range_length(const struct disk *disk, uint64_t range)
     return min_u64(COPY_RANGE, disk->spec->size - range_offset(range));
 }
 
-/* Returns 1 when both sides have the same in RANGE, 0 when not, or a negative errno with ERR. */
-static int compare(struct worker *worker, uint64_t range, struct error *err)
+/* Returns 1 when both sides have the same from OFFSET on, 0 when not, or a negative errno with ERR. */
+static int compare(struct worker *worker, uint64_t offset, uint64_t length, struct error *err)
 {
     const struct copy_handlers *handlers = worker->copier->handlers;
-    const struct disk *disk = worker->disk;
     uint8_t here[COPY_DIGEST_SIZE], there[COPY_DIGEST_SIZE];
-    int r = handlers->digest(handlers->opaque, disk->spec->target, range_offset(range),
-                             range_length(disk, range), there, err);
+    int r =
+        handlers->digest(handlers->opaque, worker->disk->spec->target, offset, length, there, err);
 
     if (r == 0)
-        r = copy_link_digest(&worker->source, range_offset(range), range_length(disk, range), here,
-                             err);
+        r = copy_link_digest(&worker->source, offset, length, here, err);
     return r < 0 ? r : memcmp(here, there, sizeof here) == 0;
 }
 
-/* A range of the source that is at the destination already counts as done. */
-static int count_done(struct worker *worker, uint64_t range, struct error *err)
+/* What is at the destination already counts as done. */
+static int count_done(struct worker *worker, uint64_t offset, uint64_t length, struct error *err)
 {
     struct disk *disk = worker->disk;
     uint8_t bits = 0;
-    struct copy_map map = {.offset = range_offset(range),
-                           .length = range_length(disk, range),
-                           .block = COPY_RANGE,
-                           .bits = &bits};
+    struct copy_map map = {.offset = offset, .length = length, .block = COPY_RANGE, .bits = &bits};
     int r = copy_link_map(&worker->source, &map, err);
 
     if (r == 0)
@@ -148,31 +145,58 @@ static int count_done(struct worker *worker, uint64_t range, struct error *err)
     return r;
 }
 
-static int copy_one(struct worker *worker, uint64_t range, struct error *err)
+static int carry(struct worker *worker, uint64_t offset, uint64_t length, bool fresh,
+                 struct error *err)
 {
     struct disk *disk = worker->disk;
-    const struct copy_range job = {.source = &worker->source,
-                                   .destination = &worker->destination,
-                                   .offset = range_offset(range),
-                                   .length = range_length(disk, range),
-                                   .fresh = !disk->there[range],
-                                   .top = disk->spec->top,
-                                   .done = &disk->done,
-                                   .carried = &disk->carried};
-    int r = disk->there[range] ? compare(worker, range, err) : 0;
+    const struct copy_range range = {.source = &worker->source,
+                                     .destination = &worker->destination,
+                                     .offset = offset,
+                                     .length = length,
+                                     .fresh = fresh,
+                                     .top = disk->spec->top,
+                                     .done = &disk->done,
+                                     .carried = &disk->carried};
+
+    return copy_range_run(&range, err);
+}
+
+/* Carries what differs in a range that the destination has something of. */
+static int mend(struct worker *worker, uint64_t offset, uint64_t length, struct error *err)
+{
+    uint64_t end = offset + length;
+    int r = 0;
+
+    for (; r == 0 && offset < end; offset += length) {
+        length = min_u64(MEND, end - offset);
+        r = compare(worker, offset, length, err);
+        if (r == 1)
+            r = count_done(worker, offset, length, err);
+        else if (r == 0)
+            r = carry(worker, offset, length, false, err);
+    }
+    return r;
+}
+
+static int copy_one(struct worker *worker, uint64_t range, struct error *err)
+{
+    const struct disk *disk = worker->disk;
+    uint64_t offset = range_offset(range), length = range_length(disk, range);
+    int r = disk->there[range] ? compare(worker, offset, length, err) : 0;
 
     if (r == 1)
-        return count_done(worker, range, err);
+        return count_done(worker, offset, length, err);
     if (r == 0)
-        r = copy_range_run(&job, err);
+        r = disk->there[range] ? mend(worker, offset, length, err)
+                               : carry(worker, offset, length, true, err);
     if (r == 0)
-        r = compare(worker, range, err);
+        r = compare(worker, offset, length, err);
     if (r == 0)
         return error_set(err, EILSEQ,
                          "disk %s: the %" PRIu64 " bytes at %" PRIu64 " are not the same at the "
                          "destination as at the source after they were copied; check the storage "
                          "and the memory of both hosts",
-                         disk->spec->target, job.length, job.offset);
+                         disk->spec->target, length, offset);
     return r < 0 ? r : 0;
 }
 

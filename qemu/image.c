@@ -143,6 +143,15 @@ int image_create(const char *path, const char *format, uint64_t size, const char
     return r;
 }
 
+int image_check(const char *path, const char *format, struct error *err)
+{
+    char *argv[] = {(char *)"qemu-img", (char *)"check", (char *)"-q", (char *)"-f",
+                    (char *)format,     (char *)path,    NULL};
+    int r = check_absolute(path, err);
+
+    return r < 0 || strcmp(format, "raw") == 0 ? r : child_run(argv, QEMU_IMG_MS, NULL, err);
+}
+
 int image_check_space(const char *folder, uint64_t needed, struct error *err)
 {
     struct statvfs status;

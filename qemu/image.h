@@ -35,6 +35,10 @@ void image_info_release(struct image_info *info);
 int image_create(const char *path, const char *format, uint64_t size, const char *backing,
                  const char *backing_format, struct error *err);
 
+/* Is the image's own structure sound (qemu-img check)?  A raw image has none.  Nobody may have it open.
+ * Returns 0, or a negative errno with ERR set. */
+int image_check(const char *path, const char *format, struct error *err);
+
 /* Is there room for NEEDED bytes in FOLDER?  Returns 0, or -ENOSPC, or another negative errno, with
  * ERR set. */
 int image_check_space(const char *folder, uint64_t needed, struct error *err);
