@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Copyright (C) 2026 The bistream authors
 #
-# cell.sh PHASE FAULT CODES PLACE: one cell of the fault matrix, as the file matrix has it.  Run from
+# cell.sh MODE PHASE FAULT CODES PLACE: one cell of the fault matrix, as the file matrix has it.  Run from
 # tests/fault of the build folder.  What the client's exit code was goes to $CODE_FILE, if set.
 #
 # A guest is on its way from a to b; in PHASE the FAULT strikes; everything is mended; then the exit
@@ -10,10 +10,13 @@
 # migration is left on either side, and a second migration succeeds.
 . "${srcdir:-.}/fault-functions.sh"
 
-phase=$1 fault=$2 codes=$3 place=$4
+mode=$1 phase=$2 fault=$3 codes=$4 place=$5
 
-# The guest's processors stand for no longer than this after an abort that is not too late.
+# An abort that is not too late takes no longer than this.
 ABORT_MS=${ABORT_MS:-2000}
+# A guest that waits for a fault does so for no longer than this: stall_timeout, and what it takes to
+# cancel.
+HELD_MS=${HELD_MS:-8000}
 
 now_ms()
 {
@@ -43,6 +46,24 @@ sentence()
     echo "exit code $code: $(cat "$tmp/said")"
 }
 
+# held: not for long, where it is known to be here
+held()
+{
+    case $code,$fault in
+    1,silent | 1,cut | 1,stop-destination*) ;;
+    *) return 0 ;;
+    esac
+    wait_for_quietly runs_at a || fail "the guest doesn't run here"
+    took=$(($(now_ms) - struck))
+    echo "over in $took ms"
+    case $mode,$phase in
+    synchronous,* | *,switch | *,device)
+        [ "$took" -le "$HELD_MS" ] || fail "the guest was held for $took ms"
+        ;;
+    esac
+}
+
+set_mode "$mode"
 before_fault "$phase" "$fault"
 start_host a
 start_host b
@@ -50,26 +71,29 @@ start_wire
 new_guest a guest 2 qcow2,raw --pause 10000
 take_stock
 
-echo "== $phase, $fault"
+echo "== $mode: $phase, $fault"
 struck=0
 case $fault in
 qmp-source) spoil_in "$phase" a ;;
 qmp-destination) spoil_in "$phase" b ;;
-io-error-*) depart ;;
+io-error-source) fail_in "$phase" a ;;
+io-error-destination) fail_in "$phase" b ;;
 *)
     stop_in "$phase"
-    strike "$fault"
+    strike "$phase" "$fault"
     struck=$(now_ms)
     release
     # What was held is not what struck: it goes on, except where all is about the silence.
     case $phase,$fault in
-    device,abort | *,kill-* | *,reboot-* | *,silent | *,stop-destination | *,cut) ;;
+    device,abort | *,kill-* | *,reboot-* | *,silent | *,stop-* | *,cut) ;;
     *) way go ;;
     esac
     case $phase,$fault in
     device,kill-*-qemu | finish-lost,kill-*-qemu | answer-lost,kill-source-qemu) way go ;;
+    *,stop-destination-qemu) way go ;;
     answer-lost,kill-destination-qemu) way cut ;;
     esac
+    go_on "$mode" "$phase" "$fault"
     ;;
 esac
 hear
@@ -83,6 +107,7 @@ if [ "$fault" = abort ]; then
     echo "aborted in $took ms"
 fi
 sentence
+held
 not_twice
 mend "$fault"
 is_in "$place"

@@ -20,19 +20,32 @@ requires may_trace
 window=2048 # the sector of each disk where the guest's writes begin
 gate=$PWD/gate
 wire=$PWD/wire
-ping='ping = "1s"' # a silence is noticed after 3
 
 # ---- hosts -------------------------------------------------------------------------------------
 
+# set_mode MODE: as which the cell's migrations go; $there are more options for those by the wire
+set_mode()
+{
+    local host
+    in_mode "$1" a b
+    there=()
+    [ "$1" != direct ] || there=(--listen-address 127.0.0.2)
+    for host in a b; do
+        mkdir -p "$tmp/$host/pool"
+        # A silence is noticed after 3 s, and a guest that stands still for it is given 3 s, too.
+        printf '%s\n' 'ping = "1s"' 'stall_timeout = "3s"' "qemu_binary = \"$tmp/$host/qemu\"" \
+            >>"$tmp/$host/lines"
+    done
+}
+
 # start_host HOST: its QEMUs' disks are as $tmp/HOST/disks says when they start: empty, "slow RATE"
-# (bytes a second) or "fails read|write" (one request of disk vdb does)
+# (bytes a second) or "fails read|write SECTOR" (one request for that sector of disk vdb does)
 start_host()
 {
-    mkdir -p "$tmp/$1/pool"
     touch "$tmp/$1/disks"
     cat >"$tmp/$1/qemu" <<END
 #!/bin/bash
-read -r how what <"$tmp/$1/disks"
+read -r how what sector <"$tmp/$1/disks"
 args=()
 for arg in "\$@"; do
     case \$how,\$arg in
@@ -43,7 +56,7 @@ for arg in "\$@"; do
     fails,if=none,id=drive-vdb,*file.driver=file,*)
         error=file.inject-error.0.event=none,file.inject-error.0.iotype=\$what
         error+=,file.inject-error.0.once=on,file.inject-error.0.errno=5
-        error+=,file.inject-error.0.sector=$window
+        error+=,file.inject-error.0.sector=\$sector
         arg=\${arg/file.driver=file,/file.driver=blkdebug,\$error,}
         arg=\${arg/,file.filename=/,file.image.driver=file,file.image.filename=}
         ;;
@@ -54,7 +67,7 @@ done
 exec $QEMU "\${args[@]}"
 END
     chmod +x "$tmp/$1/qemu"
-    start_daemon "$1" "$ping" "qemu_binary = \"$tmp/$1/qemu\""
+    run_host "$1"
 }
 
 # kill_daemon HOST
@@ -99,7 +112,10 @@ not_twice()
 
 start_wire()
 {
-    coproc WIRE { exec "$wire" "${port_of[b]}" "$tmp/wire.port"; }
+    local ports=()
+    [ ${#there[@]} -eq 0 ] ||
+        mapfile -t ports < <(seq $((first_port + 4)) $((first_port + 7)))
+    coproc WIRE { exec "$wire" "${port_of[b]}" "$tmp/wire.port" "${ports[@]}"; }
     other_pids+=("$WIRE_PID")
     wait_for "wire" test -s "$tmp/wire.port"
     port_of[way]=$(<"$tmp/wire.port")
@@ -143,7 +159,7 @@ release()
 
 depart()
 {
-    begin a way guest --copy-storage-all
+    begin a way guest "${options[@]}" "${there[@]}"
 }
 
 # command NAME: as QMP has it
@@ -152,10 +168,18 @@ command_text()
     printf '"execute":"%s"' "$1"
 }
 
-# RAM goes so slowly that it takes a minute.
-slow_memory()
+# memory_rate BYTES: a second; with 50000 it takes a minute
+memory_rate()
 {
-    qmp_at a '{"execute": "migrate-set-parameters", "arguments": {"max-bandwidth": 50000}}' >/dev/null
+    qmp_at a "{\"execute\": \"migrate-set-parameters\",
+        \"arguments\": {\"max-bandwidth\": $1}}" >/dev/null
+}
+
+# Until now it was the destination's disks that the migration waited for.
+fast_disks()
+{
+    qmp_at b '{"execute": "qom-set", "arguments": {"path": "/objects/slow", "property": "limits",
+        "value": {"bps-total": 0}}}' >/dev/null
 }
 
 in_device()
@@ -175,6 +199,11 @@ in_progress()
 stop_in()
 {
     case $1 in
+    begin) # the destination knows nothing
+        watch hold a "$(command_text query-block-jobs)"
+        depart
+        reached
+        ;;
     prepare) # volumes and QEMU are there at the destination
         watch hold b "$(command_text block-export-add)"
         depart
@@ -188,7 +217,7 @@ stop_in()
         watch hold a "$(command_text migrate)"
         depart
         reached
-        slow_memory
+        memory_rate 50000
         release
         wait_for "memory" in_progress memory
         ;;
@@ -239,6 +268,7 @@ spoil_in()
 {
     local command
     case $1,$2 in
+    begin,a) command=query-block-jobs ;;
     prepare,b) command=nbd-server-start ;;
     mirror,a) command=blockdev-mirror ;;
     memory,a) command=migrate ;;
@@ -253,12 +283,11 @@ spoil_in()
 
 # ---- faults ------------------------------------------------------------------------------------
 
-# The disk is made fast again then: what waits for it comes to its end, and to the error.
+# fill_pool PHASE: what waits for a slow disk comes to its end then, and to the error
 fill_pool()
 {
     fill "$tmp/b/pool"
-    qmp_at b '{"execute": "qom-set", "arguments": {"path": "/objects/slow", "property": "limits",
-        "value": {"bps-total": 0}}}' >/dev/null
+    [ "$1" != mirror ] || fast_disks
 }
 
 # small_disk SIZE FOLDER
@@ -276,13 +305,19 @@ fill()
     fallocate -l "$(df --output=avail -B 1 "$1" | tail -n 1)" "$1/filler"
 }
 
-# before_fault PHASE FAULT: what has to stand before the migration begins
+# sector_of WRITE: where write n, an odd number, is on disk vdb: in slot n / 2, of 8 sectors
+sector_of()
+{
+    echo $((window + $1 / 2 % slots * 8))
+}
+
+# before_fault PHASE FAULT: what has to stand before the guest does
 before_fault()
 {
-    mkdir -p "$tmp/a" "$tmp/b/pool"
     case $1,$2 in
-    mirror,io-error-destination) echo fails write >"$tmp/b/disks" ;;
-    mirror,io-error-source) echo fails read >"$tmp/a/disks" ;;
+    mirror,io-error-destination) echo fails write "$(sector_of 1)" >"$tmp/b/disks" ;;
+    mirror,io-error-source) echo fails read "$(sector_of 1)" >"$tmp/a/disks" ;;
+    memory,io-error-source) echo fails read "$(sector_of 1501)" >"$tmp/a/disks" ;;
     mirror,qmp-*) ;;
     mirror,disk-full) echo slow 3000000 >"$tmp/b/disks" ;;
     mirror,*) echo slow 1000000 >"$tmp/b/disks" ;;
@@ -294,10 +329,23 @@ before_fault()
     esac
 }
 
-# strike FAULT: does it
+# fail_in PHASE HOST: begins the migration, in which a request of a disk of HOST's fails; in memory
+# that is one for what the guest writes only then
+fail_in()
+{
+    if [ "$1" = memory ]; then
+        [ "$2" = a ] || echo fails write "$(sector_of $(($(counter a guest) / 2 * 2 + 1001)))" >"$tmp/b/disks"
+        stop_in memory
+        [ ! -s "$tmp/said" ] || fail "too early: $(cat "$tmp/said")"
+    else
+        depart
+    fi
+}
+
+# strike PHASE FAULT: does it
 strike()
 {
-    case $1 in
+    case $2 in
     kill-source) kill_daemon a ;;
     kill-destination) kill_daemon b ;;
     reboot-source) reboot a ;;
@@ -309,35 +357,66 @@ strike()
         way 'hold there'
         way 'hold back'
         ;;
+    stop-source) kill -STOP "${pid_of[a]}" ;;
     stop-destination) kill -STOP "${pid_of[b]}" ;;
-    disk-full) fill_pool ;;
+    stop-destination-qemu) kill -STOP "$(qemus_of b)" ;;
+    disk-full) fill_pool "$1" ;;
     journal-full-source) fill "$tmp/a/state" ;;
     journal-full-destination) fill "$tmp/b/state" ;;
     abort) kill -INT "$client" ;;
     esac
 }
 
+# What stands still goes on before there is a result: what waits for it, waits.
+go_on()
+{
+    local mode=$1 phase=$2 fault=$3 pid
+    case $mode,$phase,$fault in
+    *,stop-source)
+        nothing_left_at b
+        kill -CONT "${pid_of[a]}"
+        ;;
+    bistream,mirror,stop-destination-qemu | bistream,memory,stop-destination-qemu)
+        # Nothing waits for that QEMU but the copy, so the guest runs on.
+        counter a guest --above $(($(counter a guest) + 100)) >/dev/null
+        [ ! -s "$tmp/said" ] || fail "given up: $(cat "$tmp/said")"
+        kill -CONT "$(qemus_of b)"
+        if [ "$phase" = mirror ]; then
+            fast_disks
+        else
+            memory_rate 1000000000
+        fi
+        ;;
+    esac
+}
+
 # mend FAULT: all daemons run, the way is open
 mend()
 {
+    local pid
     case $1 in
-    kill-source | reboot-source) start_daemon a "$ping" "qemu_binary = \"$tmp/a/qemu\"" ;;
+    kill-source | reboot-source) run_host a ;;
     kill-destination | reboot-destination)
-        start_daemon b "$ping" "qemu_binary = \"$tmp/b/qemu\""
+        run_host b
         way "port ${port_of[b]}"
         ;;
     stop-destination) kill -CONT "${pid_of[b]}" ;;
+    stop-destination-qemu)
+        for pid in $(qemus_of b); do # it may have been killed
+            kill -CONT "$pid" 2>/dev/null || :
+        done
+        ;;
     disk-full) rm "$tmp/b/pool/filler" ;;
     # What could not be written is not known after a restart.
     journal-full-source)
         kill_daemon a
         rm "$tmp/a/state/filler"
-        start_daemon a "$ping" "qemu_binary = \"$tmp/a/qemu\""
+        run_host a
         ;;
     journal-full-destination)
         kill_daemon b
         rm "$tmp/b/state/filler"
-        start_daemon b "$ping" "qemu_binary = \"$tmp/b/qemu\""
+        run_host b
         way "port ${port_of[b]}"
         ;;
     esac
@@ -350,11 +429,13 @@ mend()
 # ---- afterwards --------------------------------------------------------------------------------
 
 # What there is of a host that must not change by a migration that fails.  (Files of run_dir come
-# and go with the daemon, so their inodes don't count.  Logs of QEMUs, and what is known
-# of jobs that have ended, are kept on purpose.)
+# and go with the daemon, so their inodes don't count.  Logs of QEMUs and what `job info --completed`
+# tells are kept on purpose.)
 inventory()
 {
-    (cd "$tmp/$1" && find pool -printf '%i %y %p\n' && find run state \( -path state/log -o -path state/jobs \) -prune -o -printf '%y %p\n') | sort -k 2
+    (cd "$tmp/$1" && find pool -printf '%i %y %p\n' &&
+        find run state \( -path state/log -o -path state/jobs \) -prune -o -printf '%y %p\n') |
+        sort -k 2
     at "$1" --json list --all | jq -c '.[] | [.name, .state, .pid]'
     qemus_of "$1" | sed 's/^/QEMU /'
 }
@@ -451,10 +532,10 @@ is_in()
         mapfile -t disks < <(images b guest)
         [ ${#disks[@]} -eq 2 ] || fail "of its disks ${#disks[@]} are left at b"
         must_fail "domain guest exists here as well, shut off, with disks of its own" a b guest \
-            --copy-storage-all
+            "${options[@]}" "${there[@]}"
         at b undefine guest >/dev/null
         must_fail "a file ${disks[0]} exists already; move it away or delete it" a b guest \
-            --copy-storage-all
+            "${options[@]}" "${there[@]}"
         rm "${disks[@]}"
         nothing_left_at b
         ;;
@@ -465,10 +546,10 @@ is_in()
 again()
 {
     if [ "$1" = destination ] || [ "$1" = shut-off-there ]; then
-        must_migrate b a guest --copy-storage-all
+        must_migrate b a guest "${options[@]}"
         moved b a
     else
-        must_migrate a b guest --copy-storage-all
+        must_migrate a b guest "${options[@]}" "${there[@]}"
         moved a b
     fi
 }

@@ -5,10 +5,10 @@
 # Walks the fault matrix, prints a line per cell, and writes the table to matrix.md.  Run by
 # `make check-fault`; fails when a cell does.
 #
-#     ONLY='PHASE FAULT'   only these cells (a pattern, e.g. 'memory *')
-#     JOBS=N               cells at a time (default: one a processor)
+#     ONLY='MODE PHASE FAULT'   only these cells (a pattern, e.g. '* memory *')
+#     JOBS=N                    cells at a time (default: one a processor)
 #
-# The log of a cell is logs/PHASE.FAULT.log; its line of the table is in logs/PHASE.FAULT.cell.
+# The log of a cell is logs/MODE.PHASE.FAULT.log; its line of the table is in the .cell beside it.
 set -euo pipefail
 
 srcdir=${srcdir:-$(dirname "$0")}
@@ -17,10 +17,10 @@ logs=logs
 rm -rf $logs
 mkdir $logs
 
-# run_cell PHASE FAULT CODES PLACE
+# run_cell MODE PHASE FAULT CODES PLACE
 run_cell()
 {
-    local line=$logs/$1.$2 status=0 started=$SECONDS what code
+    local line=$logs/$1.$2.$3 status=0 started=$SECONDS what code
     export CODE_FILE=$line.code
     "$srcdir/cell.sh" "$@" >"$line.log" 2>&1 </dev/null || status=$?
     case $status in
@@ -28,45 +28,57 @@ run_cell()
     77) what=$(sed -n 's/^SKIP: /skipped: /p' "$line.log") ;;
     *) what=$(sed -n 's/^FAIL: //p' "$line.log" | head -n 1) ;;
     esac
+    what=${what:-failed, see $line.log}
     code=$(cat "$CODE_FILE" 2>/dev/null || echo -)
-    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$code" "$4" "$((SECONDS - started))" \
-        "${what:-failed, see $line.log}" >"$line.cell"
-    printf '%-12s %-22s %-4s %-12s %3s s  %s\n' "$1" "$2" "$code" "$4" "$((SECONDS - started))" \
-        "${what:-failed, see $line.log}"
+    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$code" "$5" "$((SECONDS - started))" \
+        "$what" >"$line.cell"
+    printf '%-11s %-11s %-24s %-4s %-11s %3s s  %s\n' "$1" "$2" "$3" "$code" "$5" \
+        "$((SECONDS - started))" "$what"
+}
+
+# table MODE: its cells, phases across, faults down, in the order in which they first appear
+table()
+{
+    sed -n "s/^$1  *\([^ ]*\)  *\([^ ]*\) .*/$logs\/$1.\1.\2.cell/p" "$srcdir/matrix" |
+        xargs cat 2>/dev/null | awk -F '\t' -v mode="$1" '
+        {
+            phase = $2; fault = $3
+            if (!(phase in seen)) { seen[phase] = 1; phases[++p] = phase }
+            if (!(fault in seen)) { seen[fault] = 1; faults[++f] = fault }
+            good = $4 " " $5 ", " $6 " s"
+            cell[phase, fault] = $7 == "ok" ? good : $7 ~ /^skipped/ ? "skipped" : "**" $7 "**"
+        }
+        END {
+            if (!p) exit
+            printf "| " mode; for (i = 1; i <= p; i++) printf " | %s", phases[i]; print " |"
+            printf "|---"; for (i = 1; i <= p; i++) printf "|---"; print "|"
+            for (j = 1; j <= f; j++) {
+                printf "| %s", faults[j]
+                for (i = 1; i <= p; i++)
+                    printf " | %s", ((phases[i], faults[j]) in cell) ? cell[phases[i], faults[j]] : "–"
+                print " |"
+            }
+            print ""
+        }'
 }
 
 cells=0
-while read -r phase fault codes place; do
-    case $phase in '' | '#'*) continue ;; esac
+while read -r mode phase fault codes place; do
+    case $mode in '' | '#'*) continue ;; esac
     # shellcheck disable=SC2254
-    case "$phase $fault" in ${ONLY:-*}) ;; *) continue ;; esac
+    case "$mode $phase $fault" in ${ONLY:-*}) ;; *) continue ;; esac
     while [ "$(jobs -rp | wc -l)" -ge "${JOBS:-$(nproc)}" ]; do
         wait -n || :
     done
-    run_cell "$phase" "$fault" "$codes" "$place" &
+    run_cell "$mode" "$phase" "$fault" "$codes" "$place" &
     cells=$((cells + 1))
 done <"$srcdir/matrix"
 wait
 
-# Phases across, faults down, in the order in which they first appear.
-awk -F '\t' '
-    $0 ~ /^[a-z]/ {
-        phase = $1; fault = $2
-        if (!(phase in seen)) { seen[phase] = 1; phases[++p] = phase }
-        if (!(fault in seen)) { seen[fault] = 1; faults[++f] = fault }
-        cell[phase, fault] = $6 == "ok" ? $3 " " $4 ", " $5 " s" : $6 ~ /^skipped/ ? "skipped" : "**" $6 "**"
-    }
-    END {
-        printf "|"; for (i = 1; i <= p; i++) printf " | %s", phases[i]; print " |"
-        printf "|---"; for (i = 1; i <= p; i++) printf "|---"; print "|"
-        for (j = 1; j <= f; j++) {
-            printf "| %s", faults[j]
-            for (i = 1; i <= p; i++)
-                printf " | %s", ((phases[i], faults[j]) in cell) ? cell[phases[i], faults[j]] : "–"
-            print " |"
-        }
-    }' <(sed -n 's/^\([a-z][^ ]*\) *\([^ ]*\) .*/\1.\2.cell/p' "$srcdir/matrix" |
-    (cd $logs && xargs -I % sh -c 'cat % 2>/dev/null || :')) >matrix.md
+for mode in bistream synchronous tunnel direct; do
+    table $mode
+done >matrix.md
+cat matrix.md
 
 good=$(cat $logs/*.cell | grep -c -P '\tok$' || :)
 skipped=$(cat $logs/*.cell | grep -c -P '\tskipped: ' || :)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * wire PORT FILE: a TCP relay from a free port of 127.0.0.1, written to FILE, to PORT, that does what
- * it is told on its standard input, and says each command back once it is done:
+ * wire PORT FILE [DIRECT]...: a TCP relay from a free port of 127.0.0.1, written to FILE, to PORT, and
+ * from each port DIRECT of 127.0.0.1 to the same one of 127.0.0.2.  It does what it is told on its
+ * standard input, and says each command back once it is done:
  *
  *     hold there      what goes there is kept, and so is all that follows
  *     hold back       the same for what comes back
  *     go              all that was kept goes on its way
  *     cut             each connection is reset, and what was kept is gone
- *     port PORT       where connections go from now on
+ *     port PORT       what takes PORT's place
  *
  * One loop of poll(2): pieces are read, wait in their direction's queue while that is held, and are
  * written.
@@ -29,7 +30,7 @@
 #include <unistd.h>
 
 enum { THERE, BACK, DIRECTIONS };
-enum { CONNECTIONS_MAX = 64 };
+enum { CONNECTIONS_MAX = 64, LISTENERS_MAX = 9 };
 
 struct piece {
     STAILQ_ENTRY(piece) link;
@@ -45,8 +46,14 @@ struct connection {
     STAILQ_HEAD(, piece) pieces[DIRECTIONS];
 };
 
+struct listener {
+    int fd;
+    struct sockaddr_in to;
+};
+
 static struct connection *connections[CONNECTIONS_MAX];
-static uint16_t port;
+static struct listener listeners[LISTENERS_MAX]; /* the first one is for PORT */
+static size_t listener_count;
 static bool held[DIRECTIONS];
 
 static void die(const char *what)
@@ -131,24 +138,30 @@ static bool is_over(const struct connection *connection)
            STAILQ_EMPTY(&connection->pieces[THERE]) && STAILQ_EMPTY(&connection->pieces[BACK]);
 }
 
-/* Returns -1 where nobody listens. */
-static int dial(void)
+/* Port PORT of 127.0.0.LAST. */
+static struct sockaddr_in local_address(uint32_t last, const char *port)
 {
-    const struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    return (struct sockaddr_in){.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)atoi(port)),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + last)};
+}
+
+/* Returns -1 where nobody listens. */
+static int dial(const struct sockaddr_in *address)
+{
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         die("no socket");
-    if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
+    if (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0)
         return fd;
     close(fd);
     return -1;
 }
 
-static void accept_one(int listener)
+static void accept_one(const struct listener *listener)
 {
-    int in = accept4(listener, NULL, NULL, SOCK_CLOEXEC), out = dial();
+    int in = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC), out = dial(&listener->to);
     struct connection *connection;
     size_t i = 0;
 
@@ -184,7 +197,7 @@ static void execute(char *command)
             if (connections[i])
                 close_connection(&connections[i], true);
     } else if (strncmp(command, "port ", 5) == 0) {
-        port = (uint16_t)atoi(command + 5);
+        listeners[0].to = local_address(1, command + 5);
     } else {
         errno = EINVAL;
         die(command);
@@ -245,12 +258,15 @@ static void handle_connection(struct connection *connection, int direction, shor
         read_piece(connection, direction);
 }
 
-static void wait_and_read(int listener, int *commands)
+static void wait_and_read(int *commands)
 {
-    struct pollfd fds[2 + CONNECTIONS_MAX * DIRECTIONS] = {{.fd = listener, .events = POLLIN},
-                                                           {.fd = *commands, .events = POLLIN}};
-    struct pollfd *of_connections = fds + 2;
+    struct pollfd fds[1 + LISTENERS_MAX + CONNECTIONS_MAX * DIRECTIONS] = {
+        {.fd = *commands, .events = POLLIN}};
+    struct pollfd *of_listeners = fds + 1, *of_connections = fds + 1 + LISTENERS_MAX;
 
+    for (size_t i = 0; i < LISTENERS_MAX; i++)
+        of_listeners[i] =
+            (struct pollfd){.fd = i < listener_count ? listeners[i].fd : -1, .events = POLLIN};
     for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
         for (int direction = THERE; direction < DIRECTIONS; direction++) {
             struct pollfd *fd = &of_connections[i * DIRECTIONS + (size_t)direction];
@@ -269,41 +285,46 @@ static void wait_and_read(int listener, int *commands)
         for (int direction = THERE; connections[i] && direction < DIRECTIONS; direction++)
             handle_connection(connections[i], direction,
                               of_connections[i * DIRECTIONS + (size_t)direction].revents);
-    if (fds[0].revents)
-        accept_one(listener);
-    if (fds[1].revents && !read_commands())
+    for (size_t i = 0; i < listener_count; i++)
+        if (of_listeners[i].revents)
+            accept_one(&listeners[i]);
+    if (fds[0].revents && !read_commands())
         *commands = -1;
 }
 
-/* Listens on a free port, which is written to FILE. */
-static int listen_anywhere(const char *file)
+/* At the port that FROM names, 0: any.  Returns the port. */
+static uint16_t listen_at(struct sockaddr_in from, struct sockaddr_in to)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
+    const int on = 1;
+    socklen_t length = sizeof from;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    FILE *out;
 
-    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
-        listen(fd, 8) < 0 || getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (const struct sockaddr *)&from, sizeof from) < 0 || listen(fd, 8) < 0 ||
+        getsockname(fd, (struct sockaddr *)&from, &length) < 0)
         die("can't listen");
-    out = fopen(file, "we");
-    if (!out || fprintf(out, "%d\n", ntohs(address.sin_port)) < 0 || fclose(out) != 0)
-        die("can't write the port");
-    return fd;
+    listeners[listener_count++] = (struct listener){.fd = fd, .to = to};
+    return ntohs(from.sin_port);
 }
 
 int main(int argc, char **argv)
 {
-    int listener, commands = STDIN_FILENO;
+    int commands = STDIN_FILENO;
+    uint16_t port;
+    FILE *out;
 
-    if (argc != 3) {
-        fputs("usage: wire PORT FILE\n", stderr);
+    if (argc < 3 || argc > 2 + LISTENERS_MAX) {
+        fputs("usage: wire PORT FILE [DIRECT]...\n", stderr);
         return 2;
     }
-    port = (uint16_t)atoi(argv[1]);
-    listener = listen_anywhere(argv[2]);
+    port = listen_at(local_address(1, "0"), local_address(1, argv[1]));
+    for (int i = 3; i < argc; i++)
+        listen_at(local_address(1, argv[i]), local_address(2, argv[i]));
+    out = fopen(argv[2], "we");
+    if (!out || fprintf(out, "%d\n", port) < 0 || fclose(out) != 0)
+        die("can't write the port");
     for (;;) {
         write_all();
-        wait_and_read(listener, &commands);
+        wait_and_read(&commands);
     }
 }

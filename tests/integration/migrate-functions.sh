@@ -152,6 +152,49 @@ forget()
     ! at "$1" info "$2" >/dev/null 2>&1 || at "$1" undefine "$2" >/dev/null
 }
 
+# ---- modes -------------------------------------------------------------------------------------
+
+# in_mode MODE A B: the hosts A and B, which don't run yet, are made for it, "synchronous" being mode
+# bistream with synchronous writes.  Configuration goes to $tmp/HOST/lines, what migrations are to be
+# given to $options; the ports of mode direct begin with $first_port at A, 4 later at B.
+in_mode()
+{
+    local host
+    options=(--copy-storage-all)
+    first_port=$((20000 + $$ % 1500 * 8))
+    for host in "$2" "$3"; do
+        mkdir -p "$tmp/$host"
+        : >"$tmp/$host/lines"
+    done
+    case $1 in
+    synchronous) options+=(--copy-storage-synchronous-writes) ;;
+    tunnel) echo 'offer_bistream = false' >>"$tmp/$3/lines" ;;
+    direct)
+        options+=(--direct)
+        direct_host "$2" $first_port
+        direct_host "$3" $((first_port + 4))
+        ;;
+    esac
+}
+
+# direct_host HOST PORT: QEMU itself has a key pair there, and four ports
+direct_host()
+{
+    [ -d "$tmp/ca" ] || make_ca
+    "$bistream" pki direct "$1.test" --pki-dir="$tmp/ca" --out="$tmp/$1/direct" --ip=127.0.0.1 \
+        >/dev/null
+    printf '%s\n' "direct_pki_dir = \"$tmp/$1/direct\"" "direct_ports = \"$2-$(($2 + 3))\"" \
+        >>"$tmp/$1/lines"
+}
+
+# run_host HOST: with its lines
+run_host()
+{
+    local lines
+    mapfile -t lines <"$tmp/$1/lines"
+    start_daemon "$1" "${lines[@]}"
+}
+
 # ---- migrations --------------------------------------------------------------------------------
 
 # migrate FROM TO NAME [OPTION...]: the result, JSON's last line, goes to $tmp/result

@@ -7,9 +7,10 @@
 #
 #     TIMES=N        migrations in a row with address and undefined-behaviour sanitizers (default 20)
 #     MEGABYTES=N    carried by forward (default 10000)
-#     FAULTS=N       seconds of random faults (default 300)
-#     ONLY=WORD      only what has this word: address, faults, thread, valgrind, forward, qemu10,
-#                    linux
+#     FAULTS=N       seconds of random faults, in each mode (default 150)
+#     TURNS=N        there and back in each mode (default 20)
+#     ONLY=WORD      only what has this word: address, faults, thread, valgrind, forward, modes,
+#                    qemu10, linux
 set -euo pipefail
 
 source=$1 build=$2
@@ -86,10 +87,12 @@ if wanted address; then
 fi
 if wanted faults; then
     tree asan address,undefined
-    echo "== random faults"
-    top_builddir=$slow/build-asan "$srcdir/random-faults.sh" "${FAULTS:-300}" >"$slow/faults.log" 2>&1 ||
-        failed=1
-    tail -n 25 "$slow/faults.log"
+    for mode in bistream synchronous tunnel direct; do
+        echo "== random faults, $mode"
+        top_builddir=$slow/build-asan "$srcdir/random-faults.sh" $mode "${FAULTS:-150}" \
+            >"$slow/faults-$mode.log" 2>&1 || failed=1
+        tail -n 25 "$slow/faults-$mode.log"
+    done
 fi
 if wanted thread; then
     tree tsan thread
@@ -100,6 +103,7 @@ if wanted valgrind && command -v valgrind >/dev/null; then
         --errors-for-leak-kinds=definite
 fi
 alone forward "$srcdir/slow-forward.sh" 64 "${MEGABYTES:-10000}"
+alone modes "$srcdir/slow-modes.sh" "${TURNS:-20}"
 alone qemu10 "$srcdir/slow-qemu10.sh"
 alone linux "$srcdir/slow-linux.sh"
 
