@@ -5,7 +5,7 @@
  *
  *   {"version": 1, "side": "source", "state": "begun", "name": "web",
  *    "destination": "bistream://hostb", "mode": "bistream", "was_running": true,
- *    "undefine": false, "begun": 1764000000}
+ *    "synchronous": false, "undefine": false, "begun": 1764000000}
  *
  * A state is written before it is acted upon.  The guest stands still when FINISH_ASKED is, so what it
  * takes is on disk before, and all that is left to do then is a rename.
@@ -23,12 +23,12 @@
 
 static json_t *to_json(const struct migrate_job *job, enum outgoing_state state)
 {
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I}", "version", JOURNAL_VERSION,
-                     "side", JOURNAL_SOURCE, "state", outgoing_state_name(state), "name",
-                     job->args.name, "destination", job->args.destination, "mode",
-                     migrate_mode_text(job), "was_running", job->was_running, "undefine",
-                     (job->args.flags & BS_MIGRATE_UNDEFINE_SOURCE) != 0, "begun",
-                     (json_int_t)job->begun);
+    return json_pack(
+        "{s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:I}", "version", JOURNAL_VERSION, "side",
+        JOURNAL_SOURCE, "state", outgoing_state_name(state), "name", job->args.name, "destination",
+        job->args.destination, "mode", migrate_mode_text(job), "was_running", job->was_running,
+        "synchronous", (job->args.flags & BS_MIGRATE_SYNCHRONOUS_WRITES) != 0, "undefine",
+        (job->args.flags & BS_MIGRATE_UNDEFINE_SOURCE) != 0, "begun", (json_int_t)job->begun);
 }
 
 int migrate_journal_prepare_finish(struct migrate_job *job, struct error *err)
@@ -91,6 +91,8 @@ int migrate_journal_read(struct migrate_job *job, const char *hex, struct error 
         job->was_running = json_is_true(json_object_get(json, "was_running"));
         job->choice.mode = migrate_mode_by_name(json_string_value(json_object_get(json, "mode")));
         job->chosen = job->choice.mode < MODES;
+        if (json_is_true(json_object_get(json, "synchronous")))
+            job->args.flags |= BS_MIGRATE_SYNCHRONOUS_WRITES;
         if (json_is_true(json_object_get(json, "undefine")))
             job->args.flags |= BS_MIGRATE_UNDEFINE_SOURCE;
         read_begun(job, json_integer_value(json_object_get(json, "begun")));

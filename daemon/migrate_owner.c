@@ -24,6 +24,7 @@
 #include "common/checked.h"
 #include "common/log.h"
 #include "io/net.h"
+#include "qemu/guest.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -150,6 +151,22 @@ static struct pump *new_session(struct migrate_job *job, struct error *err)
 
 /* ---- when it fails --------------------------------------------------------------------------- */
 
+/* Ended by force while a write is on its way to both sides, a copy with synchronous writes takes QEMU
+ * with it (qemu/block_mirror.c).  To stop the guest is to wait for such writes, which have failed by
+ * now: there is no connection any more. */
+static int end_writes(struct migrate_job *job, struct error *err)
+{
+    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
+    char state[32];
+    bool running;
+    int r;
+
+    if (!(job->args.flags & BS_MIGRATE_SYNCHRONOUS_WRITES))
+        return 0;
+    r = guest_run_state(job->qmp, state, &running, &wait, err);
+    return r == 0 && running ? guest_stop(job->qmp, &wait, err) : r;
+}
+
 static void undo_in_qemu(struct migrate_job *job)
 {
     struct qmp_wait wait = qmp_wait_ms(NOTICE_TIMEOUT_MS);
@@ -164,8 +181,11 @@ static void undo_in_qemu(struct migrate_job *job)
         if (r < 0 && r != -EALREADY)
             migrate_say(job, "%s", err.text);
     }
+    r = job->mirroring ? end_writes(job, &err) : 0;
     wait = qmp_wait_ms(QMP_TIMEOUT_MS); /* what came before may have used up its own */
-    if (job->mirroring && block_mirrors_remove(job->qmp, &wait, &err) < 0)
+    if (r == 0 && job->mirroring)
+        r = block_mirrors_remove(job->qmp, &wait, &err);
+    if (r < 0)
         migrate_say(job, "%s", err.text);
     migrate_direct_clear(job);
 }

@@ -110,7 +110,7 @@ int block_mirrors_complete(struct qmp *qmp, struct block_mirror *mirrors, size_t
 /* Removes every mirror job and NBD node of ours from this QEMU, whatever state it is in; the copies
  * are worth nothing afterwards.  Fine when there are none.  If the peer may be silent, our ends of
  * the NBD sockets must have been closed before, and while a migration runs migration_cancel() comes
- * first. */
+ * first.  With write_blocking the guest must stand still, or QEMU may crash. */
 int block_mirrors_remove(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 int block_mirror_set_bandwidth(struct qmp *qmp, const struct block_mirror *mirror,
                                uint64_t bandwidth, const struct qmp_wait *wait, struct error *err);

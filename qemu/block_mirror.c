@@ -8,6 +8,11 @@
  * themselves: a concluded one stays and tells by its error, or by having none, what became of the
  * copy.  So query-jobs says all that there is to know, and events only say when to look.
  *
+ * A job that fails by itself frees what a write uses that is on its way to both sides (QEMU 7.2 to 10:
+ * the heap is corrupt then, and the guest dies).  So a mirror with write_blocking stops at an error
+ * rather than fail: it has an io-status then, which stands for the error here, and is ended when nothing
+ * is written any more.
+ *
  * Cleaning up goes by what QEMU lists under those names, not by what we believe to have started:
  * it copes with every state, also with what a killed daemon has left behind.
  */
@@ -63,8 +68,11 @@ static json_t *mirror_arguments(const struct block_mirror *mirror)
     args = json_pack("{s:s,s:s,s:s,s:s,s:I,s:b}", "job-id", job, "device", mirror->device, "target",
                      node, "sync", mirror->top ? "top" : "full", "speed",
                      (json_int_t)mirror->bandwidth, "auto-dismiss", false);
-    if (mirror->write_blocking && args)
+    if (mirror->write_blocking && args) {
         json_object_set_new(args, "copy-mode", json_string("write-blocking"));
+        json_object_set_new(args, "on-source-error", json_string("stop"));
+        json_object_set_new(args, "on-target-error", json_string("stop"));
+    }
     return args;
 }
 
@@ -163,18 +171,54 @@ static void read_mirror(const json_t *jobs, struct block_mirror *mirror)
     snprintf(mirror->error, sizeof mirror->error, "%s", text_at(job, "error"));
 }
 
+/* Of a job that has stopped at an error. */
+static void read_io_status(const json_t *block_jobs, struct block_mirror *mirror)
+{
+    char id[NAME_MAX_SIZE];
+    const json_t *job;
+    size_t i;
+
+    job_id(mirror->number, id);
+    json_array_foreach (block_jobs, i, job) {
+        const char *status = text_at(job, "io-status");
+
+        if (strcmp(text_at(job, "device"), id) != 0 || !*status || strcmp(status, "ok") == 0)
+            continue;
+        mirror->state = BLOCK_MIRROR_FAILED;
+        snprintf(mirror->error, sizeof mirror->error, "%s",
+                 strcmp(status, "nospace") == 0 ? "No space left on device" : "Input/output error");
+    }
+}
+
+static int query_io_status(struct qmp *qmp, struct block_mirror *mirrors, size_t count,
+                           const struct qmp_wait *wait, struct error *err)
+{
+    json_t *jobs;
+    int r = qmp_execute(qmp, "query-block-jobs", json_object(), wait, &jobs, err);
+
+    if (r != 0)
+        return r;
+    for (size_t i = 0; i < count; i++)
+        read_io_status(jobs, &mirrors[i]);
+    json_decref(jobs);
+    return 0;
+}
+
 int block_mirrors_query(struct qmp *qmp, struct block_mirror *mirrors, size_t count,
                         const struct qmp_wait *wait, struct error *err)
 {
+    bool may_stop = false;
     json_t *jobs;
     int r = qmp_execute(qmp, "query-jobs", json_object(), wait, &jobs, err);
 
     if (r != 0)
         return r;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         read_mirror(jobs, &mirrors[i]);
+        may_stop = may_stop || mirrors[i].write_blocking;
+    }
     json_decref(jobs);
-    return 0;
+    return may_stop ? query_io_status(qmp, mirrors, count, wait, err) : 0;
 }
 
 int block_mirrors_check(const struct block_mirror *mirrors, size_t count, struct error *err)
