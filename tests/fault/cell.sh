@@ -68,7 +68,7 @@ before_fault "$phase" "$fault"
 start_host a
 start_host b
 start_wire
-new_guest a guest 2 qcow2,raw --pause 10000
+new_guest a guest 2 qcow2,raw --pause 20000
 take_stock
 
 echo "== $mode: $phase, $fault"

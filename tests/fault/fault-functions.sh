@@ -317,7 +317,7 @@ before_fault()
     case $1,$2 in
     mirror,io-error-destination) echo fails write "$(sector_of 1)" >"$tmp/b/disks" ;;
     mirror,io-error-source) echo fails read "$(sector_of 1)" >"$tmp/a/disks" ;;
-    memory,io-error-source) echo fails read "$(sector_of 1501)" >"$tmp/a/disks" ;;
+    memory,io-error-source) echo fails read "$(sector_of 751)" >"$tmp/a/disks" ;;
     mirror,qmp-*) ;;
     mirror,disk-full) echo slow 3000000 >"$tmp/b/disks" ;;
     mirror,*) echo slow 1000000 >"$tmp/b/disks" ;;
@@ -334,7 +334,8 @@ before_fault()
 fail_in()
 {
     if [ "$1" = memory ]; then
-        [ "$2" = a ] || echo fails write "$(sector_of $(($(counter a guest) / 2 * 2 + 1001)))" >"$tmp/b/disks"
+        [ "$2" = a ] ||
+            echo fails write "$(sector_of $(($(counter a guest) / 2 * 2 + 501)))" >"$tmp/b/disks"
         stop_in memory
         [ ! -s "$tmp/said" ] || fail "too early: $(cat "$tmp/said")"
     else
@@ -378,7 +379,7 @@ go_on()
         ;;
     bistream,mirror,stop-destination-qemu | bistream,memory,stop-destination-qemu)
         # Nothing waits for that QEMU but the copy, so the guest runs on.
-        counter a guest --above $(($(counter a guest) + 100)) >/dev/null
+        counter a guest --above $(($(counter a guest) + 50)) >/dev/null
         [ ! -s "$tmp/said" ] || fail "given up: $(cat "$tmp/said")"
         kill -CONT "$(qemus_of b)"
         if [ "$phase" = mirror ]; then

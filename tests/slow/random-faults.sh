@@ -2,27 +2,32 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Copyright (C) 2026 The bistream authors
 #
-# random-faults.sh [SECONDS [SEED]]: one guest goes to and fro between two daemons while things break
-# at random moments: its operator gives up, a daemon is stopped and started again, or stands still
-# for a while or for longer than the other side has patience, the QEMU at the destination is killed.
-# After each attempt the guest must run on exactly one side and write on, no write may be lost, and
-# neither side may keep anything of an attempt that failed.  Only an attempt that ended "unresolved"
-# may leave the guest standing; then it is run again where it can be, as its operator would have to.
+# random-faults.sh MODE [SECONDS [SEED]]: one guest goes to and fro between two daemons while things
+# break at random moments: its operator gives up, a daemon is stopped or killed and started again, or
+# stands still for a while or for longer than the other side has patience, the QEMU at the destination
+# is killed.  After each attempt the guest must run on exactly one side and write on, no write may be
+# lost, and neither side may keep anything of an attempt that failed.  One that ended "unresolved" has
+# to settle itself; only where the destination's QEMU was killed may it need its operator's decision.
 #
 # A failure prints the seed and the number of the attempt.
 . "$(dirname "$0")/../integration/migrate-functions.sh"
 
 flattened=yes # so few bytes that the writes themselves are most of them
-duration=${1:-300}
-seed=${2:-$RANDOM}
+mode=$1
+duration=${2:-150}
+seed=${3:-$RANDOM}
 RANDOM=$seed
 attempt=0
 span=1000 # ms that a migration takes
 declare -A outcomes
 trap 'status=$?; set +e; echo "seed $seed, attempt $attempt" >&2; (exit $status); finish_guests' EXIT
 
-start_daemon a 'ping = "1s"'
-start_daemon b 'ping = "1s"'
+in_mode "$mode" a b
+for host in a b; do
+    echo 'ping = "1s"' >>"$tmp/$host/lines"
+    run_host $host
+    echo "listen = \"127.0.0.1:${port_of[$host]}\"" >>"$tmp/$host/lines" # for when it comes back
+done
 
 fresh_guest()
 {
@@ -41,7 +46,14 @@ at_random()
 restart()
 {
     stop_daemon "$1"
-    start_daemon "$1" 'ping = "1s"'
+    run_host "$1"
+}
+
+kill_daemon()
+{
+    kill -KILL "${pid_of[$1]}"
+    wait "${pid_of[$1]}" 2>/dev/null || :
+    run_host "$1"
 }
 
 # pause_daemon HOST SECONDS
@@ -74,6 +86,8 @@ inject()
     destination-silent) pause_daemon "$there" 5 ;;
     stop-source) restart "$here" ;;
     stop-destination) restart "$there" ;;
+    kill-source) kill_daemon "$here" ;;
+    kill-destination) kill_daemon "$there" ;;
     kill-qemu) kill_incoming ;;
     kill-and-give-up)
         kill_incoming
@@ -121,6 +135,7 @@ swap()
 
 completed()
 {
+    settles
     if [ -n "$killed" ]; then # when it had arrived
         start_over
         return
@@ -132,6 +147,7 @@ completed()
 
 failed()
 {
+    settles
     unharmed "$here"
     nothing_left "$here"
     nothing_left "$there"
@@ -147,31 +163,36 @@ start_over()
     fresh_guest
 }
 
-# Nobody knows whose the guest is, but that only one side may run it.
+# Nobody knew whose the guest was; soon that is known.
 unresolved()
 {
-    ! runs_at "$here" || fail "an unresolved guest runs on at the source"
-    wait_for_quietly settled_at "$there" || fail "$there: $(at "$there" list --all)"
-    if runs_at "$there"; then
-        goes_on "$there" guest
-        at "$here" destroy guest >/dev/null
+    ! runs_at "$here" || ! runs_at "$there" || fail "the guest runs at both ends"
+    if [ -n "$killed" ]; then
+        at "$here" job resolve guest --keep >/dev/null 2>&1 || : # unless it has settled itself
+    fi
+    settles
+    if [ -n "$killed" ]; then
         start_over
-    elif [ -n "$killed" ]; then
-        start_over
+    elif runs_at "$here"; then
+        failed
     else
-        qmp "$here" guest cont >/dev/null
-        unharmed "$here"
-        nothing_left "$there"
+        completed
     fi
 }
 
-settled_at()
+no_jobs()
 {
-    ! has_guest "$1" || ! state_is "$1" guest incoming
+    at "$1" --json job list | jq -e '. == []'
+}
+
+settles()
+{
+    wait_for_quietly no_jobs "$here" || fail "not settled: $(at "$here" job list)"
 }
 
 faults=(none give-up give-up give-up source-stands destination-stands kill-qemu kill-qemu
-    kill-and-give-up source-silent destination-silent stop-source stop-destination)
+    kill-and-give-up source-silent destination-silent stop-source stop-destination
+    kill-source kill-destination)
 fresh_guest
 while [ $SECONDS -lt "$duration" ]; do
     attempt=$((attempt + 1))
@@ -180,7 +201,7 @@ while [ $SECONDS -lt "$duration" ]; do
     remember "$here"
     remember "$there"
     "$bistream" -c "$tmp/$here/control" --json migrate guest "$(uri_of "$there")" \
-        --copy-storage-all >"$tmp/events" 2>"$tmp/said" &
+        "${options[@]}" >"$tmp/events" 2>"$tmp/said" &
     client=$!
     inject "$fault" $client
     WAIT_SECONDS=150 wait_for "end of attempt $attempt" process_is_gone $client
