@@ -252,8 +252,10 @@ void mux_channel_reset(struct mux_session *session, uint32_t number, uint64_t co
     if (!channel || number == 0)
         return;
     /* Too late already: both halves are through, only our last LIMIT has to go out. */
-    if (channel->send == MUX_SEND_DONE && channel->receive == MUX_RECEIVE_TAKEN)
+    if (channel->send == MUX_SEND_DONE && channel->receive == MUX_RECEIVE_TAKEN) {
+        channel->given_up = true;
         return;
+    }
     mux_channel_set_reset(channel, MUX_RESET_OURS);
     channel->reset_code = code;
     channel->reset_text = strndup(text, BS_TEXT_MAX); /* without memory it goes without the text */
@@ -269,7 +271,8 @@ void mux_channel_peer_reset(struct mux_channel *channel, uint64_t code, const ch
         mux_channel_set_reset(channel, MUX_RESET_THEIRS);
         channel->reset_code = code;
         schedule_reset(channel);
-        session->config.callbacks->reset(session->config.opaque, channel->number, code, text);
+        if (!channel->given_up)
+            session->config.callbacks->reset(session->config.opaque, channel->number, code, text);
         break;
     case MUX_RESET_OURS:
         if (channel->say & MUX_SAY_RESET)

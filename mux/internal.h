@@ -107,6 +107,7 @@ struct mux_channel {
     uint64_t reset_code;
     char *reset_text; /* NULL: none */
     bool heard;       /* a frame for it came, so the peer knows it */
+    bool given_up;    /* mux_channel_reset() came too late for a RESET; nothing more is told of it */
 
     /* Our half, positions from the start of the stream: acked <= sent <= queued <= send_limit.
      * OUT holds what lies between acked and queued. */

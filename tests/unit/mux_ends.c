@@ -325,6 +325,19 @@ static void test_reset_when_only_the_last_limit_is_due(void **state)
     mux_channel_reset(w->session, c, BS_RESET_CANCELLED, "enough");
     assert_string_equal(wire_frames(w), "LIMIT 1 received 1 limit 100\n");
     assert_string_equal(wire_events(w), "eof 1\nforgotten 1\n");
+
+    /* The peer, which has not seen that LIMIT yet, gives it up as well: no news for whoever did here. */
+    c = wire_open(w);
+    mux_channel_end(w->session, c);
+    wire_frames(w);
+    wire_say(w, BS_FRAME_LIMIT, c, 1, 100, NULL);
+    wire_say(w, BS_FRAME_EOF, c, 0, 0, NULL);
+    mux_channel_eof_taken(w->session, c);
+    mux_channel_reset(w->session, c, BS_RESET_CANCELLED, "enough");
+    wire_events(w);
+    wire_say(w, BS_FRAME_RESET, c, 0, BS_RESET_BROKEN, "broke");
+    assert_string_equal(wire_frames(w), "RESET 3 code 4 \n");
+    assert_string_equal(wire_events(w), "forgotten 3\n");
     wire_free(w);
 }
 
