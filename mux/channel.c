@@ -95,6 +95,29 @@ static struct mux_channel **bucket_of(const struct mux_session *session, uint32_
     return &session->buckets[number & session->bucket_mask];
 }
 
+static int compare_numbers(const void *a_, const void *b_)
+{
+    const struct mux_channel *const *a = a_, *const *b = b_;
+
+    return ((*a)->number > (*b)->number) - ((*a)->number < (*b)->number);
+}
+
+int mux_channels_sorted(const struct mux_session *session, struct mux_channel ***ret)
+{
+    size_t count = (size_t)session->ours + session->theirs + 1, n = 0;
+    struct mux_channel **all = calloc(count, sizeof(struct mux_channel *));
+
+    if (!all)
+        return -ENOMEM;
+    for (uint32_t i = 0; i <= session->bucket_mask; i++)
+        for (struct mux_channel *channel = session->buckets[i]; channel; channel = channel->next)
+            all[n++] = channel;
+    assert(n == count);
+    qsort(all, count, sizeof(struct mux_channel *), compare_numbers);
+    *ret = all;
+    return (int)count;
+}
+
 struct mux_channel *mux_channel_find(const struct mux_session *session, uint32_t number)
 {
     struct mux_channel *channel = *bucket_of(session, number);

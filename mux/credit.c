@@ -87,7 +87,7 @@ void mux_credit_charge_receive(struct mux_channel *channel)
 
 size_t mux_credit_space(struct mux_channel *channel)
 {
-    uint64_t unsent = channel->queued - channel->sent;
+    uint64_t unsent = min_u64(channel->queued - channel->sent, MUX_UNSENT_MAX);
     uint64_t space = min_u64(channel->send_limit - channel->queued, MUX_UNSENT_MAX - unsent);
 
     space = min_u64(space, pool_room(&channel->session->send_pool, channel->send_charge));

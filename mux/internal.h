@@ -11,6 +11,7 @@
  *  schedule.c  who is next
  *  bandwidth.c and whether it may be now
  *  send.c      frames for the link, built in that order
+ *  resume.c    a link that is lost, and another one
  *  timer.c     PING, the round trip, and what becomes of quiet channels
  *  tunnel.c    the old protocol: messages from and for the link where there are no frames
  *
@@ -58,7 +59,7 @@ enum {
 enum mux_send_state {
     MUX_SEND_OPEN,   /* bytes may be handed over */
     MUX_SEND_ENDING, /* no more will be; EOF goes out behind the last of them */
-    MUX_SEND_ENDED,  /* EOF has been sent */
+    MUX_SEND_ENDED,  /* EOF has been sent, on this link or one before it */
     MUX_SEND_DONE,   /* and acknowledged */
 };
 
@@ -108,6 +109,7 @@ struct mux_channel {
     char *reset_text; /* NULL: none */
     bool heard;       /* a frame for it came, so the peer knows it */
     bool given_up;    /* mux_channel_reset() came too late for a RESET; nothing more is told of it */
+    bool taken_said;  /* the last mux_session_resume_state() acknowledged the peer's EOF */
 
     /* Our half, positions from the start of the stream: acked <= sent <= queued <= send_limit.
      * OUT holds what lies between acked and queued. */
@@ -198,8 +200,11 @@ struct mux_tunnel {
 struct mux_session {
     struct mux_config config;
     enum mux_session_state state;
-    bool deaf;    /* nothing from the link is looked at any more */
-    uint64_t now; /* as the caller last said */
+    bool deaf;       /* nothing from the link is looked at any more */
+    bool heard;      /* a frame came, on any link */
+    bool away;       /* the link is lost */
+    bool last_words; /* the peer resumed only to say CLOSE: it listens to nothing else */
+    uint64_t now;    /* as the caller last said */
 
     struct mux_channel **buckets; /* every channel, by number */
     uint32_t bucket_mask;
@@ -281,11 +286,13 @@ void mux_receive_end(struct mux_channel *channel);
 bool mux_send_keepalive(struct mux_output *out, int procedure);
 /* Whatever else there is, the end goes first, or alone. */
 bool mux_send_is_over(const struct mux_session *session);
-/* LENGTH bytes of CHANNEL stand in the buffer. */
+/* LENGTH bytes of CHANNEL stand in the buffer.  Asks for the EOF behind the last of them. */
 void mux_send_advance(struct mux_channel *channel, size_t length);
 
 /* channel.c */
 
+/* All of them, NUMBER by number; for free().  Returns how many, or -ENOMEM. */
+int mux_channels_sorted(const struct mux_session *session, struct mux_channel ***ret);
 struct mux_channel *mux_channel_find(const struct mux_session *session, uint32_t number);
 /* Finds CHANNEL unless it was reset or the session is no longer open; NULL otherwise. */
 struct mux_channel *mux_channel_find_live(const struct mux_session *session, uint32_t number);
@@ -349,6 +356,8 @@ void mux_schedule_data(struct mux_channel *channel, size_t added);
 struct mux_channel *mux_schedule_next(struct mux_session *session);
 /* CHANNEL had its turn and sent LENGTH bytes. */
 void mux_schedule_turn(struct mux_channel *channel, size_t length);
+/* What CHANNEL has sent behind what is acknowledged is to be sent again. */
+void mux_schedule_again(struct mux_channel *channel);
 /* CHANNEL has no turns any more. */
 void mux_schedule_remove(struct mux_channel *channel);
 
@@ -382,6 +391,10 @@ void mux_timer_measure(struct mux_session *session);
 void mux_timer_owed(struct mux_session *session);
 /* Something came: a silence is over. */
 void mux_timer_heard(struct mux_session *session);
+/* The link is lost: no PONG will come by it. */
+void mux_timer_lost(struct mux_session *session);
+/* There is another one. */
+void mux_timer_resumed(struct mux_session *session);
 /* A PING has gone out, with the token behind ping_token. */
 void mux_timer_pinged(struct mux_session *session);
 /* A PONG came.  Returns false for a token never sent. */

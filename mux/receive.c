@@ -107,7 +107,8 @@ static int end_limit(struct mux_session *session)
 
     if (!channel || channel->reset == MUX_RESET_THEIRS)
         return 0;
-    ended = channel->send >= MUX_SEND_ENDED;
+    /* What has to be said again on this link, the EOF included, can't be acknowledged before that. */
+    ended = channel->send >= MUX_SEND_ENDED && channel->sent == channel->queued;
     if (frame->offset > channel->sent + ended)
         return mux_session_violation(
             session, "LIMIT on channel %u: received %" PRIu64 " is above the %" PRIu64 " sent",
@@ -285,6 +286,7 @@ static int begin_frame(struct mux_session *session)
     int r;
 
     rpc_frame_decode(input->head, &input->frame);
+    session->heard = true;
     if (input->frame.type < BS_FRAME_OPEN || input->frame.type > BS_FRAME_CLOSE)
         return mux_session_violation(session, "frame of unknown type %u", input->frame.type);
     rule = &rules[input->frame.type];

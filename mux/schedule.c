@@ -105,6 +105,15 @@ void mux_schedule_turn(struct mux_channel *channel, size_t length)
         enqueue(channel, MUX_QUEUE_NONE);
 }
 
+void mux_schedule_again(struct mux_channel *channel)
+{
+    channel->session->unsent += channel->sent - channel->acked;
+    channel->sent = channel->acked;
+    channel->fresh = false;
+    if (channel->number != 0 && channel->queue == MUX_QUEUE_NONE && has_unsent(channel))
+        enqueue(channel, MUX_QUEUE_BULK);
+}
+
 void mux_schedule_remove(struct mux_channel *channel)
 {
     channel->session->unsent -= channel->queued - channel->sent;

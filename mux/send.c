@@ -190,7 +190,8 @@ void mux_send_advance(struct mux_channel *channel, size_t length)
     mux_bandwidth_sent(channel, length);
     channel->sent += length;
     mux_schedule_turn(channel, length);
-    if (channel->sent == channel->queued && channel->send == MUX_SEND_ENDING)
+    if (channel->sent == channel->queued &&
+        (channel->send == MUX_SEND_ENDING || channel->send == MUX_SEND_ENDED))
         mux_schedule_say(channel, MUX_SAY_EOF);
 }
 
@@ -224,7 +225,7 @@ static bool put_data(struct mux_channel *channel, struct mux_output *out)
 
 bool mux_send_is_over(const struct mux_session *session)
 {
-    return session->state == MUX_CLOSED ||
+    return session->state == MUX_CLOSED || session->last_words ||
            (session->state == MUX_CLOSING && session->close_code != BS_CLOSE_DONE);
 }
 
@@ -250,7 +251,9 @@ size_t mux_session_send(struct mux_session *session, uint8_t *buffer, size_t siz
     struct mux_output out = {.data = buffer, .size = size};
 
     session->now = now;
-    if (session->config.tunnel) {
+    if (session->away) {
+        /* nothing can be said */
+    } else if (session->config.tunnel) {
         mux_tunnel_put(session, &out);
     } else if (mux_send_is_over(session)) {
         if (session->say_close)
@@ -264,6 +267,8 @@ size_t mux_session_send(struct mux_session *session, uint8_t *buffer, size_t siz
 
 bool mux_session_wants_send(const struct mux_session *session)
 {
+    if (session->away)
+        return false;
     if (session->say_close)
         return true;
     if (mux_send_is_over(session) || session->close_sent)

@@ -186,6 +186,13 @@ void mux_session_abandon(struct mux_session *session, uint64_t code, const char 
     mux_session_finish(session, code, text);
 }
 
+void mux_session_closed_there(struct mux_session *session, uint64_t code)
+{
+    mux_session_peer_closed(session, code, "the peer has closed the session");
+    session->deaf = true;
+    session->say_close = false;
+}
+
 bool mux_session_hangup(struct mux_session *session)
 {
     const struct rpc_decoder *decoder = &session->input.decoder;

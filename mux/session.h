@@ -13,12 +13,16 @@
  *
  * One thread at a time.  A callback must not call back into the session.  opened(), data(), eof(),
  * writable(), reset(), forgotten() and closed() come out of mux_session_receive(); writable() and
- * forgotten() also out of mux_session_send(), eof() out of mux_channel_consume(), reset() and
- * closed() out of mux_session_abandon(), reset() out of mux_session_close(), and closed() in a tunnel
- * out of mux_session_send() and mux_session_hangup().
+ * forgotten() also out of mux_session_send() and mux_session_resume(), eof() out of
+ * mux_channel_consume(), reset() and closed() out of mux_session_abandon() and
+ * mux_session_closed_there(), reset() out of mux_session_close(), and closed() in a tunnel out of
+ * mux_session_send() and mux_session_hangup().
  */
 #ifndef MUX_SESSION_H
 #define MUX_SESSION_H
+
+#include "common/error.h"
+#include "rpc/protocol.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -66,9 +70,9 @@ struct mux_callbacks {
 #define MUX_TUNNEL_ENDPOINT "migration"
 
 struct mux_config {
-    bool opener;                     /* this side called BISTREAM_OPEN, or dialled the tunnel */
-    bool tunnel;                     /* the old protocol; SERIAL, LOCAL and REMOTE are not used */
-    uint32_t serial;                 /* of that call: stands in every STREAM message */
+    bool opener;     /* this side called BISTREAM_OPEN, or dialled the tunnel */
+    bool tunnel;     /* the old protocol; SERIAL, LOCAL and REMOTE are not used */
+    uint32_t serial; /* of that call: stands in every STREAM message, until a resume */
     struct mux_limits local, remote; /* what this side said, and what the peer said */
     uint64_t memory;                 /* cap of each of the two pools, in bytes */
     /* ns without anything received after which a PING goes out, and after which the link is dead.
@@ -98,6 +102,34 @@ bool mux_session_wants_receive(const struct mux_session *session);
  * closed() has been called; false when something was still going on (always in a session, whose end is
  * CLOSE): the link is broken. */
 bool mux_session_hangup(struct mux_session *session);
+
+/* ---- a link that breaks ----------------------------------------------------------------------- */
+
+/* The link is lost.  What came over it and is no whole frame is dropped; nothing is to be received,
+ * and nothing is given out, until mux_session_resume(); everything else goes on, within the same
+ * memory.  Returns false, having done nothing, when this session ends with its link: a tunnel, one that
+ * is over, and one from which no frame ever came. */
+bool mux_session_link_lost(struct mux_session *session, uint64_t now);
+
+/* What this side says in BISTREAM_RESUME, or in the reply to it, while the link is lost.  RET is for
+ * xdr_free().  Returns 0 or -ENOMEM. */
+int mux_session_resume_state(struct mux_session *session, struct bs_resume_state *ret);
+
+/* Whether what the PEER says there can be true.  Changes nothing.  Returns 0; -EPROTO with ERR, which
+ * says what can't; or -ENOMEM. */
+int mux_session_resume_check(struct mux_session *session, const struct bs_resume_state *peer,
+                             struct error *err);
+
+/* A new link has been agreed on by a BISTREAM_RESUME call of SERIAL, in which the last
+ * mux_session_resume_state() was said, and PEER by the other side: goes on.  Errors as
+ * mux_session_resume_check(); nothing has been changed then. */
+int mux_session_resume(struct mux_session *session, uint32_t serial,
+                       const struct bs_resume_state *peer, uint64_t now, struct error *err);
+
+/* The peer answered that it has closed the session with CODE: closed() follows. */
+void mux_session_closed_there(struct mux_session *session, uint64_t code);
+
+/* ---- bytes for the link ----------------------------------------------------------------------- */
 
 /* Puts whole messages for the link into BUFFER, as many as fit and as there are.  SIZE is at least
  * BS_FRAME_MESSAGE_MAX.  Each message is at most that long, so one TLS record holds it.

@@ -66,10 +66,11 @@ bool mux_timer_pong(struct mux_session *session, uint64_t token)
 
 /* ---- silence --------------------------------------------------------------------------------- */
 
-/* What was sent and not acknowledged is what the send pool holds and is not unsent. */
+/* What was sent and not acknowledged is what the send pool holds and is not unsent.  A link that is lost
+ * is as silent as can be. */
 static bool is_owed(const struct mux_session *session)
 {
-    return session->ping_waiting || session->send_pool.used > session->unsent;
+    return session->away || session->ping_waiting || session->send_pool.used > session->unsent;
 }
 
 void mux_timer_owed(struct mux_session *session)
@@ -104,6 +105,24 @@ uint64_t mux_session_silent(const struct mux_session *session, uint64_t now, uin
 
     *ret_total = session->silent_total + if_long(silent);
     return silent;
+}
+
+/* ---- another link ---------------------------------------------------------------------------- */
+
+void mux_timer_lost(struct mux_session *session)
+{
+    mux_timer_owed(session);
+    session->away = true;
+    session->ping_waiting = false;
+    session->say_ping = session->say_pong = session->say_keepalive = false;
+}
+
+void mux_timer_resumed(struct mux_session *session)
+{
+    mux_timer_heard(session);
+    session->away = false;
+    session->received_at = session->ping_at = session->now;
+    session->say_ping = true;
 }
 
 /* ---- quiet channels ------------------------------------------------------------------------- */
@@ -153,14 +172,14 @@ static void look_for_quiet(struct mux_session *session)
 
 static uint64_t ping_deadline(const struct mux_session *session)
 {
-    if (session->config.ping_interval == 0 || session->say_ping)
+    if (session->config.ping_interval == 0 || session->say_ping || session->away)
         return UINT64_MAX; /* none wanted, or one is due already */
     return later(max_u64(session->received_at, session->ping_at), session->config.ping_interval);
 }
 
 static uint64_t dead_deadline(const struct mux_session *session)
 {
-    if (session->config.ping_timeout == 0 || !mux_session_wants_receive(session))
+    if (session->config.ping_timeout == 0 || session->away || !mux_session_wants_receive(session))
         return UINT64_MAX;
     return later(session->received_at, session->config.ping_timeout);
 }

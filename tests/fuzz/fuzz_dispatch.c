@@ -27,6 +27,7 @@ static int on_call(void *opaque, const void *args, void *ret, struct error *err)
 static const struct rpc_procedure procedures[] = {
     {BS_PROC_HOST_INFO, "HOST_INFO", RPC_CALLER_LOCAL, NULL, 0, NULL, 0, on_call},
     TYPE(BS_PROC_BISTREAM_OPEN, bs_bistream_open_args),
+    TYPE(BS_PROC_BISTREAM_RESUME, bs_bistream_resume_args),
     TYPE(BS_PROC_MIGRATE_PREPARE, bs_migrate_prepare_args),
     TYPE(BS_PROC_MIGRATE_PREPARE_TUNNEL, bs_migrate_prepare_tunnel_args),
     TYPE(BS_PROC_MIGRATE_PREPARE_DIRECT, bs_migrate_prepare_direct_args),
@@ -49,6 +50,7 @@ static const struct rpc_procedure procedures[] = {
     TYPE(1000, bs_error),
     TYPE(1001, bs_host_info_ret),
     TYPE(1002, bs_bistream_open_ret),
+    TYPE(1017, bs_bistream_resume_ret),
     TYPE(1003, bs_migrate_prepare_ret),
     TYPE(1004, bs_migrate_finish_ret),
     TYPE(1005, bs_domain_list_ret),

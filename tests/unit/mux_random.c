@@ -10,34 +10,14 @@
 #include "config.h"
 
 #include "tests/unit/mux_pair.h"
+#include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <time.h>
 
-static uint64_t random_state, running_seed;
+static uint64_t running_seed;
 static bool running;
-
-static uint64_t random_u64(void)
-{
-    uint64_t x = random_state += UINT64_C(0x9e3779b97f4a7c15);
-
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
-static uint64_t below(uint64_t n)
-{
-    return random_u64() % n;
-}
-
-/* Small ones as often as large ones. */
-static uint64_t any_size(uint64_t most)
-{
-    return 1 + below(1 + (most >> below(20)));
-}
 
 static size_t take_some(struct pair_side *side, uint32_t channel, size_t length)
 {
@@ -193,13 +173,6 @@ static void run_schedule(uint64_t seed)
         cancel(&s);
     }
     pair_free(s.pair);
-}
-
-static uint64_t from_environment(const char *name, uint64_t otherwise)
-{
-    const char *value = getenv(name);
-
-    return value ? strtoull(value, NULL, 0) : otherwise;
 }
 
 static void test_random_schedules(void **state)

@@ -69,6 +69,10 @@ static struct bs_cookie_endpoint endpoints[] = {
     {TEXT("vda"), TEXT("nbd/vda")},
     {TEXT("vdb"), TEXT("nbd/vdb")},
 };
+static struct bs_resume_channel resume_channels[] = {
+    {0, 0x2122232425262728, 0x3132333435363738, 0},
+    {7, 4096, 20480, BS_RESUME_RESET},
+};
 static struct bs_job jobs[] = {
     {ID, TEXT("web"), TEXT("bistream://hostb"), TEXT("mirror"), TEXT("")},
     {ID, TEXT("db"), TEXT("bistream://hostc"), TEXT("unresolved"), TEXT("no answer")},
@@ -123,6 +127,9 @@ const struct golden golden_messages[] = {
     CALL(BISTREAM_OPEN, bs_bistream_open_args, 1, 2, BS_PURPOSE_MIGRATION, {262144, 4096}, 30000),
     REPLY(BISTREAM_OPEN, bs_bistream_open_ret, 1, ID, SECRET, {131072, 1024}),
 
+    CALL(BISTREAM_RESUME, bs_bistream_resume_args, ID, 3, SECRET, {5, {2, resume_channels}}),
+    REPLY(BISTREAM_RESUME, bs_bistream_resume_ret, BS_RESUME_GOES_ON, SECRET, 0,
+          {2, {1, resume_channels}}),
     CALL(MIGRATE_PREPARE, bs_migrate_prepare_args, ID, UUID, TEXT("web"),
          TEXT("{\"name\": \"web\"}"), {{2, cookie_disks}, 1}),
     REPLY(MIGRATE_PREPARE, bs_migrate_prepare_ret, {TEXT("migration"), {2, endpoints}}),
