@@ -92,6 +92,7 @@ static void job_free(struct migrate_job *job)
         free(job->disk_sockets[i]);
     free(job->disk_sockets);
     free(job->mirrors);
+    free(job->chases);
     free(job->disk_bytes);
     free(job->ram_socket);
     free(job->direct_host);

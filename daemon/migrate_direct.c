@@ -80,7 +80,7 @@ void migrate_direct_clear(struct migrate_job *job)
 
 int migrate_direct_throttle(struct migrate_job *job, uint64_t bandwidth, struct error *err)
 {
-    struct qmp_wait wait = qmp_wait_ms(QMP_TIMEOUT_MS);
+    struct qmp_wait wait = migrate_ask(job);
     int r = migration_set_bandwidth(job->qmp, bandwidth, &wait, err);
 
     for (size_t i = 0; r == 0 && i < job->mirror_count; i++) {
@@ -90,5 +90,5 @@ int migrate_direct_throttle(struct migrate_job *job, uint64_t bandwidth, struct 
         if (mirror->state == BLOCK_MIRROR_RUNNING || mirror->state == BLOCK_MIRROR_READY)
             r = block_mirror_set_bandwidth(job->qmp, mirror, mirror->bandwidth, &wait, err);
     }
-    return r;
+    return migrate_answered(job, r);
 }

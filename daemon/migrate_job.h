@@ -99,6 +99,13 @@ struct migrate_figures {
     uint64_t round_trip_us, stall_ms; /* of the session */
 };
 
+/* A mirror that has come close to being ready. */
+struct migrate_chase {
+    uint64_t since; /* loop_clock(); 0: it hasn't */
+    uint64_t until; /* bytes that would have to be copied for it, as it looked then */
+    bool told;      /* that the guest writes too often for it */
+};
+
 struct migrate_job {
     struct daemon *daemon;
     uint8_t id[BS_ID_SIZE];
@@ -125,7 +132,8 @@ struct migrate_job {
     struct qemu_address ram_address;   /* of the migration stream; points to the above */
     char **disk_sockets;               /* one per mirror */
     struct block_mirror *mirrors;
-    uint64_t *disk_bytes; /* one per mirror: what went over for it, once counted */
+    struct migrate_chase *chases; /* one per mirror */
+    uint64_t *disk_bytes;         /* one per mirror: what went over for it, once counted */
     size_t mirror_count;
     bool migrating;     /* QEMU's migration was started, so it is to be cancelled */
     bool continued;     /* migrate-continue was sent */
@@ -133,15 +141,18 @@ struct migrate_job {
     bool unwritten;     /* what was decided could not be written: not yet to be settled */
     bool restarted;     /* known from the journal */
     bool prepared;      /* Prepare was sent, so the destination may have something to undo */
-    bool timed_out;     /* --timeout has run out, and was seen to */
+    bool stalled;       /* it was given up because time ran out: the peer may not answer */
+    bool paused;        /* --timeout has run out, so we have stopped the guest */
     uint64_t bandwidth; /* the cap that holds, bytes per second; 0: none */
-    uint64_t
-        mute_since; /* loop_clock() of the first question that QEMU has left open; 0: it answers */
+    uint64_t asked;     /* loop_clock() of the question that QEMU leaves open; 0: none */
     struct migration_info memory;
     uint64_t completed_at;          /* loop_clock() */
     uint64_t switched_us;           /* from the source's `completed` until the guest ran there */
     uint64_t next_report, measured; /* loop_clock() */
+    uint64_t measured_bytes;        /* of RAM had gone over then */
     uint64_t memory_rate;           /* bytes per second */
+    uint64_t moved;                 /* loop_clock(): QEMU's stream was last seen to go on ... */
+    uint64_t moved_bytes;           /* ... when it had sent that much */
 
     pthread_mutex_t lock; /* what follows; a leaf */
     enum migrate_phase phase;
@@ -181,10 +192,15 @@ int migrate_connect(struct migrate_job *job, struct error *err);
 int migrate_prepare(struct migrate_job *job, struct error *err);
 
 /* struct qmp_wait's check, for whatever waits: is there still a reason to?  Looks after what else
- * there is to be looked after, too. */
+ * there is to be looked after, too.  -ETIME: some bound of the migration's has run out. */
 int migrate_check(void *job, struct error *err);
 struct qmp_wait migrate_wait_until(struct migrate_job *job, uint64_t deadline);
 struct qmp_wait migrate_wait_ms(struct migrate_job *job, unsigned ms);
+/* For what is asked of QEMU within the check.  The wait is ended by what ends the migration: an abort,
+ * a loss, a QEMU that leaves the question open for too long.  Its result R goes through the second,
+ * which returns it. */
+struct qmp_wait migrate_ask(struct migrate_job *job);
+int migrate_answered(struct migrate_job *job, int r);
 /* Has a cap of BANDWIDTH bytes per second (0: none) hold from now on. */
 int migrate_throttle(struct migrate_job *job, uint64_t bandwidth, struct error *err);
 /* For how long the guest may be held up. */

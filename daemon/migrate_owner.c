@@ -226,7 +226,7 @@ static void add_what_destination_knows(struct migrate_job *job, struct error *wh
 
     pthread_mutex_lock(&job->lock);
     reachable = job->pump && job->prepared && !job->session_ended && !job->aborted && job->qmp &&
-                !qmp_closed(job->qmp); /* else ours died first */
+                !job->stalled && !qmp_closed(job->qmp); /* else ours died first */
     pthread_mutex_unlock(&job->lock);
     memcpy(args.id, job->id, sizeof args.id);
     if (!reachable ||
@@ -241,6 +241,7 @@ static void add_what_destination_knows(struct migrate_job *job, struct error *wh
 static void roll_back(struct migrate_job *job, struct error *why)
 {
     add_what_is_known(job, why);
+    job->stalled = why->code == ETIME;
     if (job->state != OUTGOING_NONE)
         enter_state(job, OUTGOING_OURS);
     if (job->pump)
@@ -401,7 +402,7 @@ static int settle_at_once(struct migrate_job *job)
     int timeout_ms;
 
     pthread_mutex_lock(&job->lock);
-    timeout_ms = job->aborted ? ABORT_SETTLE_MS : SETTLE_TIMEOUT_MS;
+    timeout_ms = job->aborted || job->stalled ? ABORT_SETTLE_MS : SETTLE_TIMEOUT_MS;
     pthread_mutex_unlock(&job->lock);
 
     if (!job->pump || !job->prepared) {

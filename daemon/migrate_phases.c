@@ -126,32 +126,48 @@ static int send_memory(struct migrate_job *job, struct error *err)
     if (r < 0)
         return r;
     job->migrating = true;
+    job->moved = loop_clock();
     r = migration_start(job->qmp, &job->ram_address, &bounded, err);
     if (r == 0)
         r = migration_wait(job->qmp, MIGRATION_PRE_SWITCHOVER, &job->memory, &unbounded, err);
     return r;
 }
 
-/* The guest stands still, for as long as it may be held up and no longer: the last writes go over,
- * then the rest of RAM and the devices. */
-static int switch_over(struct migrate_job *job, struct error *err)
+/* The last writes, then the rest of RAM and the devices. */
+static int send_rest(struct migrate_job *job, const struct qmp_wait *wait, struct error *err)
 {
-    struct qmp_wait wait = migrate_wait_ms(job, migrate_stall_ms(job));
-    int r = migrate_enter(job, PHASE_SWITCH, err);
+    int r = 0;
 
-    pump_set_bandwidth(job->pump, 0); /* a cap would only make the guest stand longer */
-    if (r == 0 && job->mirror_count)
-        r = block_mirrors_complete(job->qmp, job->mirrors, job->mirror_count, &wait, err);
+    if (job->mirror_count)
+        r = block_mirrors_complete(job->qmp, job->mirrors, job->mirror_count, wait, err);
     if (r < 0)
         return r;
     pthread_mutex_lock(&job->lock);
     job->mirrors_complete = true;
     pthread_mutex_unlock(&job->lock);
-    r = migration_continue(job->qmp, &wait, err);
+    r = migration_continue(job->qmp, wait, err);
     job->continued = r != -EREMOTEIO && r != -ENOSYS; /* else QEMU refused */
     if (r == 0)
-        r = migration_wait(job->qmp, MIGRATION_COMPLETED, &job->memory, &wait, err);
+        r = migration_wait(job->qmp, MIGRATION_COMPLETED, &job->memory, wait, err);
     job->completed_at = loop_clock();
+    return r;
+}
+
+/* The guest stands still, for as long as it may be held up and no longer. */
+static int switch_over(struct migrate_job *job, struct error *err)
+{
+    const unsigned bound_ms = migrate_stall_ms(job);
+    struct qmp_wait wait = migrate_wait_ms(job, bound_ms);
+    int r = migrate_enter(job, PHASE_SWITCH, err);
+
+    pump_set_bandwidth(job->pump, 0); /* a cap would only make the guest stand longer */
+    if (r == 0)
+        r = send_rest(job, &wait, err);
+    if (r == -ETIMEDOUT)
+        return error_set(err, ETIME,
+                         "the guest stood still for %g seconds, and the rest of it had not gone "
+                         "over to %s (--stall-timeout)",
+                         bound_ms / 1000.0, job->args.destination);
     return r;
 }
 

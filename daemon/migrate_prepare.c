@@ -333,8 +333,9 @@ static int offer(struct migrate_job *job, const struct bs_migrate_prepare_ret *r
 {
     job->disk_sockets = calloc(job->plan.copies + 1, sizeof *job->disk_sockets);
     job->mirrors = calloc(job->plan.copies + 1, sizeof *job->mirrors);
+    job->chases = calloc(job->plan.copies + 1, sizeof *job->chases);
     job->disk_bytes = calloc(job->plan.copies + 1, sizeof *job->disk_bytes);
-    if (!job->disk_sockets || !job->mirrors || !job->disk_bytes)
+    if (!job->disk_sockets || !job->mirrors || !job->chases || !job->disk_bytes)
         return error_set(err, ENOMEM, "no memory for a list of disks");
     switch (job->choice.mode) {
     case MODE_DIRECT:

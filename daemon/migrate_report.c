@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REPORT_INTERVAL_MS = 500, QUERY_TIMEOUT_MS = 2000 };
+enum { REPORT_INTERVAL_MS = 500 };
 
 static const char *const phase_names[] = {
     [PHASE_BEGIN] = "begin",     [PHASE_PREPARE] = "prepare", [PHASE_MIRROR] = "mirror",
@@ -117,46 +117,49 @@ static void send_progress(struct migrate_job *job)
 }
 
 /* Bytes of RAM per second since the last look. */
-static void measure_memory(struct migrate_job *job, uint64_t before, uint64_t now)
+static void measure_memory(struct migrate_job *job)
 {
-    uint64_t sent = job->memory.ram_transferred;
+    const uint64_t sent = job->memory.ram_transferred, before = job->measured_bytes;
+    const uint64_t now = loop_clock();
 
+    if (sent + job->memory.disk_transferred != job->moved_bytes)
+        job->moved = now;
+    job->moved_bytes = sent + job->memory.disk_transferred;
     if (job->measured && now > job->measured && sent >= before)
         job->memory_rate = (sent - before) * LOOP_SECOND / (now - job->measured);
     job->measured = now;
+    job->measured_bytes = sent;
 }
 
-/* For how long QEMU has left questions open: R is what came of the last one. */
-static void note_answer(struct migrate_job *job, int r, uint64_t asked, const struct error *err)
+/* How far it is, as QEMU says. */
+static int look(struct migrate_job *job, struct error *err)
 {
-    if (r == 0)
-        job->mute_since = 0;
-    else
-        log_debug("migration %s out: %s", job->hex, err->text);
-    if (r == -ETIMEDOUT && !job->mute_since)
-        job->mute_since = asked;
+    struct qmp_wait wait = migrate_ask(job);
+    struct migration_info memory;
+    int r = 0;
+
+    if (job->mirror_count && job->qmp)
+        r = block_mirrors_query(job->qmp, job->mirrors, job->mirror_count, &wait, err);
+    if (r < 0 || !job->migrating)
+        return r;
+    r = migration_query(job->qmp, &memory, &wait, err);
+    if (r == 0) {
+        job->memory = memory;
+        measure_memory(job);
+    }
+    return r;
 }
 
 void migrate_report_progress(struct migrate_job *job)
 {
-    struct qmp_wait wait = qmp_wait_ms(QUERY_TIMEOUT_MS);
     struct error err = ERROR_INIT;
-    uint64_t now = loop_clock(), before = job->memory.ram_transferred;
-    int r;
+    uint64_t now = loop_clock();
 
     if (now < job->next_report)
         return;
     job->next_report = now + REPORT_INTERVAL_MS * LOOP_MS;
-    if (job->mirror_count && job->qmp) {
-        r = block_mirrors_query(job->qmp, job->mirrors, job->mirror_count, &wait, &err);
-        note_answer(job, r, now, &err);
-    }
-    if (job->migrating) {
-        r = migration_query(job->qmp, &job->memory, &wait, &err);
-        note_answer(job, r, now, &err);
-        if (r == 0)
-            measure_memory(job, before, now);
-    }
+    if (migrate_answered(job, look(job, &err)) < 0)
+        log_debug("migration %s out: %s", job->hex, err.text);
     send_progress(job);
 }
 

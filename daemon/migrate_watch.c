@@ -5,11 +5,16 @@
  * aborted, is the session there, have mirrors failed, is it time to report, has --timeout run out,
  * and is the guest held up?
  *
- * A migration may hold the guest up in three ways: its CPUs stand from the switch on (that wait has
- * its bound from the beginning); they stand a little earlier, when QEMU stops them and its main loop,
- * QMP with it, then waits for the mirrors' requests; and with synchronous writes each of its writes
- * waits for the destination.  A path that has gone silent would make a moment of it an hour, so after
+ * A migration may hold the guest up in four ways: its CPUs stand from the switch on (that wait has
+ * its bound from the beginning); they stand while QEMU's main loop, and QMP with it, waits for a
+ * mirror: when it connects, and when the guest is stopped and requests are under way; with
+ * synchronous writes each of its writes waits for the destination; and after --timeout all of it
+ * waits for the rest.  A path that has gone silent would make a moment of it an hour, so after
  * --stall-timeout the migration is given up.  Where the guest runs on, silence is only waited for.
+ *
+ * QEMU may leave any question open for that long.  What is asked in here waits without a deadline,
+ * and looks meanwhile at what can end the migration: so an abort is heard at once, and QEMU, which
+ * takes only a few commands ahead, is never asked anew while it is silent.
  */
 #include "config.h"
 
@@ -22,7 +27,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TICK_MS = 250, STOP_TIMEOUT_MS = 10000 };
+enum {
+    TICK_MS = 250,
+    CHASE_MS = 30000,      /* for a mirror to get ready ... */
+    CHASE_LEFT = 64 << 20, /* ... when no more than this was left */
+};
 
 unsigned migrate_stall_ms(const struct migrate_job *job)
 {
@@ -31,12 +40,14 @@ unsigned migrate_stall_ms(const struct migrate_job *job)
 
 /* ---- held up --------------------------------------------------------------------------------- */
 
-/* ns for which nothing has answered what the guest's writes wait for. */
-static uint64_t writes_wait(struct migrate_job *job)
+/* ns for which nothing has answered what the mirrors have sent. */
+static uint64_t mirrors_wait(struct migrate_job *job)
 {
     struct pump_stats stats;
     uint64_t longest = 0;
 
+    if (!job->mirroring)
+        return 0;
     if (job->choice.mode ==
         MODE_DIRECT) { /* QEMU's own connections: only the host can be watched */
         pump_get_stats(job->pump, NULL, &stats);
@@ -54,41 +65,122 @@ static uint64_t writes_wait(struct migrate_job *job)
 
 static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct error *err)
 {
-    const uint64_t bound = migrate_stall_ms(job) * LOOP_MS;
-    const uint64_t now = loop_clock();
+    const unsigned bound_ms = migrate_stall_ms(job);
+    const uint64_t bound = bound_ms * LOOP_MS, now = loop_clock();
+    const bool synchronous = job->args.flags & BS_MIGRATE_SYNCHRONOUS_WRITES;
 
-    if (phase == PHASE_MEMORY && job->mute_since && now - job->mute_since >= bound)
-        return error_set(err, ETIMEDOUT,
-                         "QEMU stood still for %u seconds and the guest with it, waiting for the "
+    if (job->asked && now - job->asked >= bound)
+        return error_set(err, ETIME,
+                         "QEMU stood still for %g seconds and the guest with it, waiting for the "
                          "destination (--stall-timeout)",
-                         migrate_stall_ms(job) / 1000);
-    if (job->args.flags & BS_MIGRATE_SYNCHRONOUS_WRITES && job->mirroring &&
-        writes_wait(job) >= bound)
-        return error_set(err, ETIMEDOUT,
-                         "the guest's writes waited for %s for %u seconds without an answer "
-                         "(--stall-timeout)",
-                         job->args.destination, migrate_stall_ms(job) / 1000);
+                         bound_ms / 1000.0);
+    if ((synchronous || job->paused) && mirrors_wait(job) >= bound)
+        return error_set(
+            err, ETIME, "%s waited for %s for %g seconds without an answer (--stall-timeout)",
+            job->paused ? "the guest, which --timeout has paused," : "the guest's writes",
+            job->args.destination, bound_ms / 1000.0);
+    if (job->paused && phase == PHASE_MEMORY && now - job->moved >= bound)
+        return error_set(err, ETIME,
+                         "the guest, which --timeout has paused, waited for %g seconds in which "
+                         "nothing of it went over to %s (--stall-timeout)",
+                         bound_ms / 1000.0, job->args.destination);
     return 0;
+}
+
+/* ---- what ends it at any moment ---------------------------------------------------------------- */
+
+static bool time_is_out(const struct migrate_job *job)
+{
+    return job->args.timeout_s && loop_clock() - job->started >= job->args.timeout_s * LOOP_SECOND;
+}
+
+/* Asks QEMU for nothing. */
+static int check_end(void *opaque, struct error *err)
+{
+    struct migrate_job *job = opaque;
+    enum migrate_phase phase;
+    int r = 0;
+
+    pthread_mutex_lock(&job->lock);
+    phase = job->phase;
+    if (job->aborted) {
+        r = error_set(err, ECANCELED, "%s", job->aborted);
+    } else if (job->lost.code) {
+        *err = job->lost;
+        r = -err->code;
+    }
+    pthread_mutex_unlock(&job->lock);
+    if (r < 0 || (phase != PHASE_MIRROR && phase != PHASE_MEMORY))
+        return r;
+    if (job->args.flags & BS_MIGRATE_TIMEOUT_ABORT && time_is_out(job))
+        return error_set(err, ETIME, "not done after %u seconds (--timeout-abort)",
+                         job->args.timeout_s);
+    return check_stall(job, phase, err);
+}
+
+struct qmp_wait migrate_ask(struct migrate_job *job)
+{
+    job->asked = loop_clock();
+    return (struct qmp_wait){
+        .deadline = LOOP_NEVER, .check = check_end, .opaque = job, .tick_ms = TICK_MS};
+}
+
+int migrate_answered(struct migrate_job *job, int r)
+{
+    if (r == 0)
+        job->asked = 0;
+    return r;
 }
 
 /* ---- --timeout ------------------------------------------------------------------------------- */
 
+/* That ends it, if so asked, see above. */
 static int check_timeout(struct migrate_job *job, struct error *err)
 {
-    struct qmp_wait wait = qmp_wait_ms(STOP_TIMEOUT_MS);
+    struct qmp_wait wait;
 
-    if (!job->args.timeout_s || job->timed_out ||
-        loop_clock() - job->started < job->args.timeout_s * LOOP_SECOND)
-        return 0;
-    job->timed_out = true;
-    if (job->args.flags & BS_MIGRATE_TIMEOUT_ABORT)
-        return error_set(err, ETIMEDOUT, "not done after %u seconds (--timeout-abort)",
-                         job->args.timeout_s);
-    if (!job->was_running)
+    if (job->paused || !job->was_running || !time_is_out(job))
         return 0;
     migrate_say(job, "not done after %u seconds (--timeout): the guest is paused until it is",
                 job->args.timeout_s);
-    return migration_pause_guest(job->qmp, &wait, err);
+    job->paused = true;
+    job->moved = loop_clock();
+    wait = migrate_ask(job);
+    return migrate_answered(job, migration_pause_guest(job->qmp, &wait, err));
+}
+
+/* ---- a mirror that never gets ready ------------------------------------------------------------ */
+
+/* It is ready once nothing is left, in a single moment.  One that was close to that, over which more
+ * has gone since than was left then, and that still isn't ready, is being written to all the time. */
+static void check_ready(struct migrate_job *job, size_t number)
+{
+    const struct block_mirror *mirror = &job->mirrors[number];
+    struct migrate_chase *chase = &job->chases[number];
+    uint64_t left = mirror->total - min_u64(mirror->done, mirror->total), now = loop_clock();
+
+    if (chase->told)
+        return;
+    if (mirror->state != BLOCK_MIRROR_RUNNING || left > CHASE_LEFT) {
+        chase->since = 0;
+    } else if (!chase->since) {
+        *chase = (struct migrate_chase){.since = now, .until = mirror->done + left};
+    } else if (now - chase->since >= CHASE_MS * LOOP_MS && mirror->done > chase->until) {
+        chase->told = true;
+        migrate_say(job,
+                    "the guest writes to disk %s as fast as that is copied, so the copy may never "
+                    "be complete: --copy-storage-synchronous-writes would have its writes wait for "
+                    "the copy, and --timeout would pause it for the rest",
+                    mirror->target);
+    }
+}
+
+static void check_chases(struct migrate_job *job)
+{
+    if (job->args.flags & BS_MIGRATE_SYNCHRONOUS_WRITES || job->paused || !job->was_running)
+        return;
+    for (size_t i = 0; i < job->mirror_count; i++)
+        check_ready(job, i);
 }
 
 /* ---- bandwidth ------------------------------------------------------------------------------- */
@@ -118,28 +210,20 @@ static int check_bandwidth(struct migrate_job *job, struct error *err)
 int migrate_check(void *opaque, struct error *err)
 {
     struct migrate_job *job = opaque;
-    enum migrate_phase phase;
-    int r = 0;
+    int r = check_end(job, err);
 
-    pthread_mutex_lock(&job->lock);
-    phase = job->phase;
-    if (job->aborted) {
-        r = error_set(err, ECANCELED, "%s", job->aborted);
-    } else if (job->lost.code) {
-        *err = job->lost;
-        r = -err->code;
-    }
-    pthread_mutex_unlock(&job->lock);
-    if (r < 0 || (phase != PHASE_MIRROR && phase != PHASE_MEMORY))
+    if (r < 0 || (job->phase != PHASE_MIRROR && job->phase != PHASE_MEMORY))
         return r;
     migrate_report_progress(job);
-    r = block_mirrors_check(job->mirrors, job->mirror_count, err);
+    r = check_end(job, err); /* it may have left QEMU without an answer, because of that */
     if (r == 0)
-        r = check_stall(job, phase, err);
+        r = block_mirrors_check(job->mirrors, job->mirror_count, err);
     if (r == 0)
         r = check_timeout(job, err);
     if (r == 0)
         r = check_bandwidth(job, err);
+    if (r == 0 && job->phase == PHASE_MIRROR)
+        check_chases(job);
     return r;
 }
 

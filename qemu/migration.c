@@ -166,12 +166,11 @@ int migration_wait(struct qmp *qmp, enum migration_state state, struct migration
 
 int migration_pause_guest(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
 {
-    struct migration_info info;
-    int r = migration_query(qmp, &info, wait, err);
+    char run_state[32];
+    bool running;
+    int r = guest_run_state(qmp, run_state, &running, wait, err);
 
-    if (r != 0 || (info.state != MIGRATION_SETUP && info.state != MIGRATION_ACTIVE))
-        return r;
-    return guest_stop(qmp, wait, err);
+    return r != 0 || !running ? r : guest_stop(qmp, wait, err);
 }
 
 int migration_continue(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)

@@ -95,9 +95,9 @@ int migration_incoming(struct qmp *qmp, const struct qemu_address *address,
 int migration_start(struct qmp *qmp, const struct qemu_address *address,
                     const struct qmp_wait *wait, struct error *err);
 
-/* Source: has the guest stand still while its migration goes on, so that RAM can catch up.  It then
- * arrives paused; whether it runs there is the destination's to say.  Nothing is sent once QEMU has
- * stopped it by itself, for the switch-over or after the migration's end. */
+/* Source: has the guest stand still while its disks and its memory are copied, so that the copies can
+ * catch up.  It then arrives paused; whether it runs there is the destination's to say.  Nothing is
+ * sent once it stands, also when QEMU has stopped it by itself for the switch-over. */
 int migration_pause_guest(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 
 int migration_query(struct qmp *qmp, struct migration_info *ret, const struct qmp_wait *wait,
