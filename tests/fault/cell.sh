@@ -18,11 +18,6 @@ ABORT_MS=${ABORT_MS:-2000}
 # cancel.
 HELD_MS=${HELD_MS:-8000}
 
-now_ms()
-{
-    echo $(($(date +%s%N) / 1000000))
-}
-
 # hear: waits for the client's end; $code is its exit code
 hear()
 {

@@ -18,8 +18,13 @@ may_trace()
 requires may_trace
 
 window=2048 # the sector of each disk where the guest's writes begin
-gate=$PWD/gate
-wire=$PWD/wire
+gate=$(readlink -f "$top_builddir/tests/fault/gate")
+wire=$(readlink -f "$top_builddir/tests/fault/wire")
+
+now_ms()
+{
+    echo $(($(date +%s%N) / 1000000))
+}
 
 # ---- hosts -------------------------------------------------------------------------------------
 
