@@ -80,17 +80,19 @@ def copy_answers(server, client, names):
 def serve(client, server, rules):
     names = {}
     threading.Thread(target=copy_answers, args=(server, client, names), daemon=True).start()
-    for line in client.makefile("rb"):
-        message = json.loads(line)
-        how = rule_for(rules, message.get("execute", message.get("exec-oob")))
-        if how.startswith("lacks:"):
-            names[message.get("id")] = how[len("lacks:"):]
-            how = "pass"
-        if how == "pass":
-            server.sendall(line)
-        elif not break_it(how, client, message):
-            break
-    server.shutdown(socket.SHUT_RDWR)
+    try:  # reading fails when the daemon hangs up without having read everything
+        for line in client.makefile("rb"):
+            message = json.loads(line)
+            how = rule_for(rules, message.get("execute", message.get("exec-oob")))
+            if how.startswith("lacks:"):
+                names[message.get("id")] = how[len("lacks:"):]
+                how = "pass"
+            if how == "pass":
+                server.sendall(line)
+            elif not break_it(how, client, message):
+                break
+    finally:  # QEMU greets one client at a time
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def connect(path):
