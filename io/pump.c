@@ -14,6 +14,8 @@
  *   pump_channel.c  channels and their sockets
  *   pump_listen.c   where channels begin
  *   pump_call.c     channel 0 and the worker
+ *   pump_resume.c   the session without its link, and with another one
+ *   pump_redial.c   how an opener comes to that
  *   pump_request.c  what other threads ask for besides
  *
  * Other threads reach the pump's by loop_call() and loop_post() only.  The loop runs until
@@ -94,7 +96,7 @@ static void session_closed(void *opaque, uint64_t code, const char *text)
     pump->session_over = true;
 }
 
-void pump_break(struct pump *pump, const struct error *why)
+void pump_abandon(struct pump *pump, const struct error *why)
 {
     pump->link_mute = true;
     if (pump->session_over)
@@ -102,6 +104,12 @@ void pump_break(struct pump *pump, const struct error *why)
     set_why(pump, why);
     mux_session_abandon(pump->session,
                         why->code == ETIMEDOUT ? BS_CLOSE_TIMEOUT : BS_CLOSE_CANCELLED, why->text);
+}
+
+void pump_break(struct pump *pump, const struct error *why)
+{
+    if (pump->session_over || !pump_outlives_link(pump, why))
+        pump_abandon(pump, why);
 }
 
 void pump_fault(struct pump *pump, uint64_t code, const char *text)
@@ -171,6 +179,8 @@ static void end(struct pump *pump)
     pump->link_watch = NULL;
     tls_free(pump->link);
     pump->link = NULL;
+    pump->away_total += pump_away(pump);
+    pump->away_since = LOOP_NEVER;
     loop_timer_set(pump->timer, LOOP_NEVER);
     calls_end(pump);
     if (pump->handlers.ended)
@@ -194,9 +204,9 @@ static void cut_short(struct pump *pump)
     }
     link_send(pump);
     error_set(&why, close_errno(pump->close_code),
-              "the session with %s was closed here, and no answer came in time: %s",
-              tls_peer(pump->link), pump->close_text ? pump->close_text : "");
-    pump_break(pump, &why);
+              "the session with %s was closed here, and no answer came in time: %s", pump->peer,
+              pump->close_text ? pump->close_text : "");
+    pump_abandon(pump, &why);
     end(pump);
 }
 
@@ -238,6 +248,8 @@ static void set_timer(struct pump *pump)
 
     when = min_u64(when, min_u64(pump->accept_again, pump->dial_again));
     when = min_u64(when, pump->state_deadline);
+    if (pump->away_since != LOOP_NEVER)
+        when = min_u64(when, pump->away_since + pump->grace);
     if (pump->link_more)
         when = 0;
     loop_timer_set(pump->timer, when);
@@ -277,11 +289,12 @@ static void time_came(void *opaque)
         cut_short(pump);
         return;
     }
+    pump_away_tick(pump, now);
     if (!pump->session_over && mux_session_tick(pump->session, now) == -ETIMEDOUT) {
         struct error why = ERROR_INIT;
 
         error_set(&why, ETIMEDOUT, "nothing came from %s for %llu ms; is it up, and the way to it?",
-                  tls_peer(pump->link), (unsigned long long)(pump->ping_timeout / LOOP_MS));
+                  pump->peer, (unsigned long long)(pump->ping_timeout / LOOP_MS));
         pump_break(pump, &why);
     }
     if (pump->link_more)
@@ -304,7 +317,7 @@ static void *run(void *opaque)
          * still serve its callers. */
         error_set_errno(&why, -r, "can't watch the sockets of session %s", pump->name);
         if (pump->state != PUMP_ENDED) {
-            pump_break(pump, &why);
+            pump_abandon(pump, &why);
             end(pump);
         }
     }
@@ -346,6 +359,10 @@ static struct pump *pump_new(struct tls *link, const struct pump_config *config,
     pump->handlers = *handlers;
     pump->tunnel = config->tunnel;
     pump->ping_timeout = config->ping_timeout;
+    pump->grace = config->tunnel ? 0 : config->grace;
+    pump->redial.how = config->redial;
+    pump->redial.abort_fd = -1;
+    pump->away_since = LOOP_NEVER;
     pump->accept_again = pump->dial_again = pump->state_deadline = LOOP_NEVER;
     TAILQ_INIT(&pump->channels);
     TAILQ_INIT(&pump->touched);
@@ -365,6 +382,7 @@ static void release(struct pump *pump)
 
     calls_stop(pump);
     calls_release(pump);
+    redial_release(pump);
     mux_session_free(pump->session);
     loop_timer_free(pump->timer);
     loop_fd_remove(pump->link_watch);
@@ -379,6 +397,7 @@ static void release(struct pump *pump)
     pthread_mutex_destroy(&pump->lock);
     free(pump->early);
     free(pump->close_text);
+    free(pump->peer);
     free(pump->name);
     free(pump);
 }
@@ -400,13 +419,16 @@ static int set_up(struct pump *pump, const struct pump_config *config)
     };
 
     pump->name = strdup(config->name);
+    pump->peer = strdup(tls_peer(pump->link));
     pump->early_length = config->early_length;
     pump->early = malloc(config->early_length + 1);
     pump->loop = loop_new();
-    if (!pump->name || !pump->early || !pump->loop)
+    if (!pump->name || !pump->peer || !pump->early || !pump->loop)
         return -ENOMEM;
     if (config->early_length > 0)
         memcpy(pump->early, config->early, config->early_length);
+    if (pump->grace > 0)
+        tls_set_patience(pump->link, (unsigned)(pump->ping_timeout / LOOP_MS));
     loop_set_before_wait(pump->loop, prepare_to_wait, pump);
     pump->timer = loop_timer_new(pump->loop, time_came, pump);
     pump->link_watch = loop_fd_add(pump->loop, tls_fd(pump->link), 0, link_ready, pump);
@@ -422,6 +444,8 @@ struct pump *pump_start(struct tls *link, const struct pump_config *config,
 
     if (!pump) {
         tls_free(link);
+        if (config->redial.free)
+            config->redial.free(config->redial.opaque);
         error_set_errno(err, ENOMEM, "can't start session %s", config->name);
         return NULL;
     }
@@ -457,6 +481,7 @@ void pump_free(struct pump *pump)
     if (!pump)
         return;
     loop_call(pump->loop, close_at_once, pump);
+    redial_stop(pump);
     calls_stop(pump);
     loop_stop(pump->loop);
     pthread_join(pump->thread, NULL);

@@ -37,6 +37,11 @@ struct pump_handlers {
      * broke; not by pump_close_endpoint() or the end of the session.  Pump thread; may not block. */
     void (*channel_reset)(void *opaque, const char *endpoint, uint64_t code, const char *text);
 
+    /* The link is lost, and the session waits for another one; and there it is, after NS.  Pump thread;
+     * may not block. */
+    void (*link_lost)(void *opaque, const struct error *why);
+    void (*link_resumed)(void *opaque, uint64_t ns);
+
     /* Calls that the peer may make on channel 0 (RPC_CALLER_SESSION, in a tunnel
      * RPC_CALLER_TUNNEL); NULL: none.  Handlers run on the worker thread and
      * get OPAQUE. */
@@ -49,6 +54,26 @@ struct pump_handlers {
     void *opaque;
 };
 
+/* A new link, on which BISTREAM_RESUME was answered. */
+struct pump_resumed {
+    struct tls *link;
+    uint32_t serial; /* of the call */
+    struct bs_bistream_resume_ret reply;
+    void *early; /* malloc'ed: bytes that were read behind the reply */
+    size_t early_length;
+};
+
+/* How an opener comes to it.  RESUME runs on a thread of the pump's and may block; it ends early when
+ * ABORT_FD becomes readable.  It makes one attempt: dials, and calls BISTREAM_RESUME with ATTEMPT and
+ * STATE.  Returns 0 with RET, or a negative errno with ERR; *RET_FINAL says that no further attempt can
+ * help. */
+struct pump_redial {
+    int (*resume)(void *opaque, uint32_t attempt, const struct bs_resume_state *state, int abort_fd,
+                  struct pump_resumed *ret, bool *ret_final, struct error *err);
+    void (*free)(void *opaque); /* called once, also when pump_start() fails */
+    void *opaque;
+};
+
 struct pump_config {
     const char *name; /* for the log: "3f2a1c" */
     bool opener;
@@ -57,6 +82,10 @@ struct pump_config {
     struct mux_limits local, remote;
     uint64_t memory;                      /* bytes, each way */
     uint64_t ping_interval, ping_timeout; /* ns */
+    uint64_t
+        grace; /* ns that the session waits for another link when it has lost its own; 0: it ends
+                     * with its link, as a tunnel does */
+    struct pump_redial redial; /* opener, with GRACE */
     const void *early; /* bytes that were read from the link and are for the pump, in a tunnel with
                         * the first call for it; copied */
     size_t early_length;
@@ -65,6 +94,20 @@ struct pump_config {
 /* Takes over LINK, also on failure, and starts the threads.  Returns NULL with ERR. */
 struct pump *pump_start(struct tls *link, const struct pump_config *config,
                         const struct pump_handlers *handlers, struct error *err);
+
+/* The acceptor's side of BISTREAM_RESUME, whose certificate and proof have been checked. */
+struct pump_resume {
+    struct tls *link;
+    struct bs_header call; /* of the call: the answer goes to it */
+    uint32_t attempt;
+    struct bs_resume_state state; /* what the peer says; taken over, and zeroed */
+    uint8_t proof[BS_PROOF_SIZE]; /* of the answer */
+    const void *early;            /* bytes that were read behind the call; copied */
+    size_t early_length;
+};
+/* Has the session answer, and go on over that link if it can; nothing changes for it otherwise.  LINK is
+ * taken over also on failure.  Doesn't block.  Returns 0 or -ENOMEM. */
+int pump_resume(struct pump *pump, struct pump_resume *resume);
 
 /* Every connection accepted on LISTENER (a listening UNIX socket, taken over also on failure) opens
  * a channel of its own to ENDPOINT.  In a tunnel the first one becomes the stream, as soon as
@@ -93,6 +136,8 @@ struct pump_stats {
      * nothing at all has come from the link; 0: it owes none, or it answers */
     uint64_t silent;
     uint64_t silent_total; /* ns; all such times that lasted for more than a second */
+    uint32_t link_losses;
+    uint64_t away, away_total; /* ns without a link: now, and altogether */
     /* ns since the first byte was sent to the endpoint after the last one that came from it; 0: the
      * last was one from it.  An NBD server that this grows for leaves requests unanswered. */
     uint64_t waiting;

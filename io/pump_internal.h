@@ -167,6 +167,34 @@ void calls_end(struct pump *pump);
 void calls_stop(struct pump *pump);
 void calls_release(struct pump *pump);
 
+/* ---- without a link (pump_resume.c, pump_redial.c) -------------------------------------------- */
+
+/* The opener's thread that gets another link; there is one while the link is lost. */
+struct pump_redialler {
+    struct pump_redial how; /* constant */
+    pthread_t thread;
+    bool started;     /* it is to be joined */
+    int abort_fd;     /* eventfd: readable when it is to end; -1: none */
+    uint32_t attempt; /* the last one */
+};
+
+/* Whether the session goes on without the link that it has just lost. */
+bool pump_outlives_link(struct pump *pump, const struct error *why);
+/* The grace time may be over. */
+void pump_away_tick(struct pump *pump, uint64_t now);
+/* The session goes on over LINK, taken over.  Returns 0, or a negative errno with ERR. */
+int pump_attach(struct pump *pump, struct tls *link, uint32_t serial,
+                const struct bs_resume_state *peer, const void *early, size_t early_length,
+                struct error *err);
+/* For how long there has been no link. */
+uint64_t pump_away(const struct pump *pump);
+
+/* Returns 0 or a negative errno. */
+int redial_start(struct pump *pump);
+/* Ends the thread if there is one, waiting for it.  Not on the pump's thread. */
+void redial_stop(struct pump *pump);
+void redial_release(struct pump *pump);
+
 /* ---- the pump --------------------------------------------------------------------------------- */
 
 enum pump_state {
@@ -181,10 +209,18 @@ struct pump {
     struct pump_handlers handlers; /* constant */
     bool tunnel;                   /* constant */
     uint64_t ping_timeout;         /* constant */
+    uint64_t grace;                /* constant */
+    char *peer;                    /* constant: as sentences call it */
     struct loop *loop;             /* constant */
     pthread_t thread;              /* constant */
 
-    struct tls *link; /* NULL in PUMP_ENDED */
+    struct tls *link;      /* NULL in PUMP_ENDED, and while it is lost: */
+    uint64_t away_since;   /* LOOP_NEVER: there is a link */
+    uint64_t away_total;   /* ns, of those that are over */
+    struct error away_why; /* the last thing that went wrong */
+    uint32_t link_losses;
+    uint32_t accepted; /* the last attempt of the peer's that was */
+    struct pump_redialler redial;
     struct loop_fd *link_watch;
     struct mux_session *session;
     struct loop_timer *timer;
@@ -224,8 +260,10 @@ struct pump {
     bool ended;
 };
 
-/* The link can't be used any more; WHY has a sentence. */
+/* The link can't be used any more; WHY has a sentence.  There may be none afterwards. */
 void pump_break(struct pump *pump, const struct error *why);
+/* The session ends, without a word to the peer. */
+void pump_abandon(struct pump *pump, const struct error *why);
 /* For callbacks of the session, which may not call it: has it closed with CODE (BS_CLOSE_*) and
  * TEXT (constant) afterwards. */
 void pump_fault(struct pump *pump, uint64_t code, const char *text);

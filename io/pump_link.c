@@ -23,7 +23,7 @@ void link_read(struct pump *pump, size_t budget)
     struct error err = ERROR_INIT;
     size_t used = 0;
 
-    while (used < budget && !pump->session_over && !pump->fault &&
+    while (pump->link && used < budget && !pump->session_over && !pump->fault &&
            mux_session_wants_receive(pump->session)) {
         ssize_t n = tls_read(pump->link, pump->staging, sizeof pump->staging, &err);
 
@@ -33,7 +33,7 @@ void link_read(struct pump *pump, size_t budget)
             return;
         if (n == 0)
             error_set(&err, ECONNRESET, "%s closed the link without ending the session",
-                      tls_peer(pump->link));
+                      pump->peer);
         if (n <= 0) {
             pump_break(pump, &err);
             return;
@@ -57,7 +57,8 @@ static void send_failed(struct pump *pump, const struct error *err)
 {
     if (!pump->session_over)
         link_read(pump, SIZE_MAX);
-    pump_break(pump, err);
+    if (pump->link)
+        pump_break(pump, err);
 }
 
 /* Encrypts messages until GATHER bytes wait, or one of them must not.  Returns false when the
@@ -106,15 +107,20 @@ void link_send(struct pump *pump)
 
 bool link_is_done(const struct pump *pump)
 {
-    return pump->link_mute ||
+    return pump->link_mute || !pump->link ||
            (tls_unsent(pump->link) == 0 && !mux_session_wants_send(pump->session));
 }
 
 void link_want(struct pump *pump)
 {
-    bool reading = !pump->session_over && mux_session_wants_receive(pump->session);
-    uint32_t events = reading ? EPOLLIN : 0;
+    bool reading;
+    uint32_t events;
 
+    pump->link_more = false;
+    if (!pump->link)
+        return;
+    reading = !pump->session_over && mux_session_wants_receive(pump->session);
+    events = reading ? EPOLLIN : 0;
     /* What TLS has read already makes no socket readable. */
     pump->link_more = reading && tls_pending(pump->link);
     if (!link_is_done(pump))

@@ -78,7 +78,12 @@ static int get_stats(void *opaque)
     const struct pump_endpoint *endpoint;
 
     mux_session_get_stats(pump->session, &session);
-    *ret = (struct pump_stats){.round_trip = session.round_trip};
+    *ret = (struct pump_stats){
+        .round_trip = session.round_trip,
+        .link_losses = pump->link_losses,
+        .away = pump_away(pump),
+        .away_total = pump->away_total + pump_away(pump),
+    };
     ret->silent = mux_session_silent(pump->session, loop_now(pump->loop), &ret->silent_total);
     if (!request->endpoint) {
         ret->sent = pump->sent;

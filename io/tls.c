@@ -290,6 +290,30 @@ const char *tls_peer_subject(const struct tls *tls)
     return tls->subject;
 }
 
+int tls_peer_fingerprint(const struct tls *tls, uint8_t ret[TLS_FINGERPRINT_SIZE])
+{
+    const X509 *certificate = SSL_get0_peer_certificate(tls->ssl);
+    unsigned length = TLS_FINGERPRINT_SIZE;
+
+    if (!certificate || X509_digest(certificate, EVP_sha256(), ret, &length) != 1 ||
+        length != TLS_FINGERPRINT_SIZE)
+        return -EIO;
+    return 0;
+}
+
+int tls_export(const struct tls *tls, const char *label, uint8_t *ret, size_t size)
+{
+    return SSL_export_keying_material(tls->ssl, ret, size, label, strlen(label), NULL, 0, 0) == 1
+               ? 0
+               : -EIO;
+}
+
+/* What isn't TCP finds out at once. */
+void tls_set_patience(const struct tls *tls, unsigned ms)
+{
+    setsockopt(tls->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+}
+
 time_t tls_peer_expires(const struct tls *tls)
 {
     const X509 *certificate = SSL_get0_peer_certificate(tls->ssl);

@@ -53,6 +53,14 @@ int tls_handshake(struct tls *tls, struct error *err);
 const char *const *tls_peer_names(const struct tls *tls);
 /* Subject in one line (RFC 2253), belongs to TLS. */
 const char *tls_peer_subject(const struct tls *tls);
+/* SHA-256 of the peer's certificate.  Returns 0 or -EIO. */
+enum { TLS_FINGERPRINT_SIZE = 32 };
+int tls_peer_fingerprint(const struct tls *tls, uint8_t ret[TLS_FINGERPRINT_SIZE]);
+/* A key that only the two ends of this connection know (RFC 8446, 7.5), no context.  Returns 0 or
+ * -EIO. */
+int tls_export(const struct tls *tls, const char *label, uint8_t *ret, size_t size);
+/* After how long the kernel gives up sending what the peer doesn't acknowledge (TCP_USER_TIMEOUT). */
+void tls_set_patience(const struct tls *tls, unsigned ms);
 /* When the peer's certificate ends; 0 when it can't be told. */
 time_t tls_peer_expires(const struct tls *tls);
 

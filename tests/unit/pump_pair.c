@@ -68,6 +68,28 @@ static void ended(void *opaque, const struct error *why)
     pthread_mutex_unlock(&side->lock);
 }
 
+static void link_lost(void *opaque, const struct error *why)
+{
+    struct pair_side *side = opaque;
+
+    assert_true(why->code != 0);
+    pthread_mutex_lock(&side->lock);
+    side->lost++;
+    pthread_cond_broadcast(&side->changed);
+    pthread_mutex_unlock(&side->lock);
+}
+
+static void link_resumed(void *opaque, uint64_t ns)
+{
+    struct pair_side *side = opaque;
+
+    (void)ns;
+    pthread_mutex_lock(&side->lock);
+    side->resumed++;
+    pthread_cond_broadcast(&side->changed);
+    pthread_mutex_unlock(&side->lock);
+}
+
 static void wait_for(struct pair_side *side, const int *count, int wanted, const char *what)
 {
     struct timespec deadline;
@@ -91,6 +113,11 @@ void side_wait_ended(struct pair_side *side)
     wait_for(side, &side->ended, 1, "ended");
 }
 
+void side_wait_resumed(struct pair_side *side, int count)
+{
+    wait_for(side, &side->resumed, count, "links that came back");
+}
+
 /* ---- starting and stopping ---------------------------------------------------------------------- */
 
 int count_fds(void)
@@ -105,7 +132,7 @@ int count_fds(void)
     return count;
 }
 
-static void make_links(struct pair *pair)
+void pair_make_links(struct tls **ret_near, struct tls **ret_far)
 {
     struct net_address address = {.host = "127.0.0.1", .port = "0"};
     struct test_ca *ca = test_ca_new("test CA");
@@ -120,13 +147,13 @@ static void make_links(struct pair *pair)
     far = accept(listener, NULL, NULL);
     assert_true(near >= 0 && far >= 0);
     close(listener);
-    pair->near.link = tls_new_client(context, near, "localhost", &err);
-    pair->far.link = tls_new_server(context, far, &err);
+    *ret_near = tls_new_client(context, near, "localhost", &err);
+    *ret_far = tls_new_server(context, far, &err);
     while (!near_done || !far_done) {
         if (!near_done)
-            near_done = tls_handshake(pair->near.link, &err);
+            near_done = tls_handshake(*ret_near, &err);
         if (!far_done)
-            far_done = tls_handshake(pair->far.link, &err);
+            far_done = tls_handshake(*ret_far, &err);
         if (near_done < 0 || far_done < 0)
             fail_msg("%s", err.text);
     }
@@ -141,6 +168,8 @@ static void start_side(struct pair_side *side, struct pump_config config, bool o
     const struct pump_handlers handlers = {
         .resolve = opener ? NULL : resolve,
         .channel_reset = channel_reset,
+        .link_lost = link_lost,
+        .link_resumed = link_resumed,
         .program = program,
         .ended = ended,
         .opaque = side,
@@ -148,6 +177,8 @@ static void start_side(struct pair_side *side, struct pump_config config, bool o
     struct error err = ERROR_INIT;
 
     config.opener = opener;
+    if (!opener)
+        config.redial = (struct pump_redial){.resume = NULL};
     config.name = opener ? "near" : "far";
     side->pump = pump_start(side->link, &config, &handlers, &err);
     side->link = NULL;
@@ -168,7 +199,8 @@ void pair_start(struct pair *pair, const struct pump_config *config,
     pthread_mutex_init(&pair->far.lock, NULL);
     pthread_cond_init(&pair->near.changed, NULL);
     pthread_cond_init(&pair->far.changed, NULL);
-    make_links(pair);
+    pair_make_links(&pair->near.link, &pair->far.link);
+    pair->link_fd = tls_fd(pair->near.link);
     start_side(&pair->near, config ? *config : defaults, true, program);
     if (far_pump)
         start_side(&pair->far, config ? *config : defaults, false, program);

@@ -34,16 +34,21 @@ struct pair_side {
     int resets; /* how often channel_reset() came; the last one: */
     char reset_endpoint[64], reset_text[256];
     uint64_t reset_code;
+    int lost, resumed; /* how often link_lost() and link_resumed() came */
 };
 
 struct pair {
     struct pair_side near, far; /* near is the opener and listens, far dials */
     char dir[64];               /* of the sockets; far resolves "NAME" to dir/NAME */
+    int link_fd;                /* the near end's first */
     int fds;                    /* open descriptors before */
 };
 
 /* Descriptors that this process has open. */
 int count_fds(void);
+
+/* Another TLS connection: blocking handshakes, then non-blocking. */
+void pair_make_links(struct tls **ret_near, struct tls **ret_far);
 
 /* Starts both pumps; CONFIG NULL: PAIR_DEFAULTS.  PROGRAM: for both.  FAR_PUMP false: only the near
  * one, and far.link is the test's. */
@@ -66,6 +71,8 @@ void pair_join(struct pair *pair, const char *name, int *ret_near, int *ret_far)
 /* Waits, at most 10 s, until the side has told COUNT resets, or its end. */
 void side_wait_resets(struct pair_side *side, int count);
 void side_wait_ended(struct pair_side *side);
+/* Until its link came back COUNT times. */
+void side_wait_resumed(struct pair_side *side, int count);
 
 /* Blocking I/O of whole buffers, at most 20 s; fails the test otherwise. */
 void write_all(int fd, const void *data, size_t length);
