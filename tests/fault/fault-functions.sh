@@ -107,6 +107,11 @@ runs_at()
     [ -n "$(qemus_of "$1")" ] && qmp_at "$1" query-status 2>/dev/null | jq -e .running >/dev/null
 }
 
+has_no_qemu()
+{
+    [ -z "$(qemus_of "$1")" ]
+}
+
 # not_twice: whatever has happened, it doesn't run at both ends
 not_twice()
 {
@@ -379,7 +384,7 @@ go_on()
     local mode=$1 phase=$2 fault=$3 pid
     case $mode,$phase,$fault in
     *,stop-source)
-        nothing_left_at b
+        wait_for "fence" has_no_qemu b
         kill -CONT "${pid_of[a]}"
         ;;
     bistream,mirror,stop-destination-qemu | bistream,memory,stop-destination-qemu)
