@@ -362,14 +362,14 @@ static void tell_unresolved(struct migrate_job *job, const struct error *last)
     migrate_report_result(job, BS_OUTCOME_UNRESOLVED, &err);
 }
 
-/* Until the destination's answer, or the operator, has decided, OWNER being its first answer.  Returns
- * false when the daemon stops before that. */
-static bool decide(struct migrate_job *job, enum bs_owner owner, struct error *err)
+/* Until the destination's answer, or the operator, has decided, OWNER being its first answer, to what
+ * was asked at ASKED (loop_clock()).  Returns false when the daemon stops before that. */
+static bool decide(struct migrate_job *job, enum bs_owner owner, uint64_t asked, struct error *err)
 {
     enum migrate_resolve resolve = RESOLVE_ASK;
     struct retry retry;
 
-    retry_begin(&retry, loop_clock());
+    retry_begin(&retry, asked);
     for (;;) {
         enum outgoing_state next = outgoing_next(job->state, event_of(owner, resolve));
 
@@ -467,9 +467,10 @@ void migrate_settle(struct migrate_job *job)
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 /* From FINISH_ASKED, OWNER being the first answer, to OURS or THEIRS. */
-static enum bs_outcome resolve(struct migrate_job *job, enum bs_owner owner, struct error *err)
+static enum bs_outcome resolve(struct migrate_job *job, enum bs_owner owner, uint64_t asked,
+                               struct error *err)
 {
-    if (!decide(job, owner, err))
+    if (!decide(job, owner, asked, err))
         return BS_OUTCOME_UNRESOLVED;
     if (job->state == OUTGOING_THEIRS) {
         error_clear(err);
@@ -510,8 +511,10 @@ enum bs_outcome migrate_run(struct migrate_job *job, struct error *err)
         roll_back(job, err);
         outcome = BS_OUTCOME_FAILED;
     } else {
-        outcome =
-            resolve(job, ask(job, job->pump, BS_PROC_MIGRATE_FINISH, FINISH_TIMEOUT_MS, err), err);
+        const uint64_t asked = loop_clock();
+        enum bs_owner owner = ask(job, job->pump, BS_PROC_MIGRATE_FINISH, FINISH_TIMEOUT_MS, err);
+
+        outcome = resolve(job, owner, asked, err);
     }
     if (outcome != BS_OUTCOME_UNRESOLVED)
         patience_ms = settle_at_once(job);
@@ -524,6 +527,8 @@ enum bs_outcome migrate_run(struct migrate_job *job, struct error *err)
 
 enum bs_outcome migrate_run_again(struct migrate_job *job, struct error *err)
 {
+    const uint64_t asked = loop_clock();
+
     /* What that QEMU was doing is not known any more: everything of ours is looked for. */
     job->migrating = job->mirroring = job->prepared = job->restarted = true;
     migrate_offline_clear(job);
@@ -532,7 +537,7 @@ enum bs_outcome migrate_run_again(struct migrate_job *job, struct error *err)
         confirm(job);
         return BS_OUTCOME_COMPLETED;
     case OUTGOING_FINISH_ASKED:
-        return resolve(job, ask_anew(job, err), err);
+        return resolve(job, ask_anew(job, err), asked, err);
     default:
         error_set(err, ECANCELED, "bistreamd was started again in the middle of it");
         roll_back(job, err);
