@@ -63,13 +63,21 @@ static uint64_t mirrors_wait(struct migrate_job *job)
     return longest;
 }
 
+/* A guest that --timeout is about to pause stands while all that is under way goes over, and under a cap
+ * that takes its time: as long as something is answered, that is no stall. */
+static bool qemu_stands_still(const struct migrate_job *job, uint64_t bound)
+{
+    return job->asked && loop_clock() - job->asked >= bound &&
+           (!job->paused || job->choice.mode == MODE_DIRECT);
+}
+
 static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct error *err)
 {
     const unsigned bound_ms = migrate_stall_ms(job);
-    const uint64_t bound = bound_ms * LOOP_MS, now = loop_clock();
+    const uint64_t bound = bound_ms * LOOP_MS;
     const bool synchronous = job->args.flags & BS_MIGRATE_SYNCHRONOUS_WRITES;
 
-    if (job->asked && now - job->asked >= bound)
+    if (qemu_stands_still(job, bound))
         return error_set(err, ETIME,
                          "QEMU stood still for %g seconds and the guest with it, waiting for the "
                          "destination (--stall-timeout)",
@@ -79,7 +87,7 @@ static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct
             err, ETIME, "%s waited for %s for %g seconds without an answer (--stall-timeout)",
             job->paused ? "the guest, which --timeout has paused," : "the guest's writes",
             job->args.destination, bound_ms / 1000.0);
-    if (job->paused && phase == PHASE_MEMORY && now - job->moved >= bound)
+    if (job->paused && phase == PHASE_MEMORY && loop_clock() - job->moved >= bound)
         return error_set(err, ETIME,
                          "the guest, which --timeout has paused, waited for %g seconds in which "
                          "nothing of it went over to %s (--stall-timeout)",
@@ -87,14 +95,36 @@ static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct
     return 0;
 }
 
-/* ---- what ends it at any moment ---------------------------------------------------------------- */
+/* ---- bandwidth ------------------------------------------------------------------------------- */
+
+int migrate_throttle(struct migrate_job *job, uint64_t bandwidth, struct error *err)
+{
+    job->bandwidth = bandwidth;
+    if (job->choice.mode == MODE_DIRECT)
+        return migrate_direct_throttle(job, bandwidth, err);
+    pump_set_bandwidth(job->pump, bandwidth);
+    return 0;
+}
+
+/* The operator may have set another one meanwhile. */
+static int check_bandwidth(struct migrate_job *job, struct error *err)
+{
+    uint64_t wanted;
+
+    pthread_mutex_lock(&job->lock);
+    wanted = job->args.bandwidth;
+    pthread_mutex_unlock(&job->lock);
+    return wanted == job->bandwidth ? 0 : migrate_throttle(job, wanted, err);
+}
+
+/* ---- what needs no answer of QEMU's ------------------------------------------------------------ */
 
 static bool time_is_out(const struct migrate_job *job)
 {
     return job->args.timeout_s && loop_clock() - job->started >= job->args.timeout_s * LOOP_SECOND;
 }
 
-/* Asks QEMU for nothing. */
+/* What can end it at any moment, and a new cap. */
 static int check_end(void *opaque, struct error *err)
 {
     struct migrate_job *job = opaque;
@@ -115,7 +145,8 @@ static int check_end(void *opaque, struct error *err)
     if (job->args.flags & BS_MIGRATE_TIMEOUT_ABORT && time_is_out(job))
         return error_set(err, ETIME, "not done after %u seconds (--timeout-abort)",
                          job->args.timeout_s);
-    return check_stall(job, phase, err);
+    r = check_stall(job, phase, err);
+    return r == 0 && job->choice.mode != MODE_DIRECT ? check_bandwidth(job, err) : r;
 }
 
 struct qmp_wait migrate_ask(struct migrate_job *job)
@@ -183,28 +214,6 @@ static void check_chases(struct migrate_job *job)
         check_ready(job, i);
 }
 
-/* ---- bandwidth ------------------------------------------------------------------------------- */
-
-int migrate_throttle(struct migrate_job *job, uint64_t bandwidth, struct error *err)
-{
-    job->bandwidth = bandwidth;
-    if (job->choice.mode == MODE_DIRECT)
-        return migrate_direct_throttle(job, bandwidth, err);
-    pump_set_bandwidth(job->pump, bandwidth);
-    return 0;
-}
-
-/* The operator may have set another one meanwhile. */
-static int check_bandwidth(struct migrate_job *job, struct error *err)
-{
-    uint64_t wanted;
-
-    pthread_mutex_lock(&job->lock);
-    wanted = job->args.bandwidth;
-    pthread_mutex_unlock(&job->lock);
-    return wanted == job->bandwidth ? 0 : migrate_throttle(job, wanted, err);
-}
-
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 int migrate_check(void *opaque, struct error *err)
@@ -221,7 +230,7 @@ int migrate_check(void *opaque, struct error *err)
     if (r == 0)
         r = check_timeout(job, err);
     if (r == 0)
-        r = check_bandwidth(job, err);
+        r = check_bandwidth(job, err); /* mode direct's */
     if (r == 0 && job->phase == PHASE_MIRROR)
         check_chases(job);
     return r;
