@@ -196,6 +196,7 @@ static struct incoming *entry_for(struct peer_session *session,
     memcpy(in->uuid, args->uuid, sizeof in->uuid);
     journal_id_to_text(in->id, in->hex);
     in->running = args->cookie.flags & BS_COOKIE_RUNNING;
+    in->in_stream = args->cookie.flags & BS_COOKIE_BLOCK;
     in->persistent = args->cookie.flags & BS_COOKIE_PERSISTENT;
     in->cookie = &args->cookie;
     in->references = 1; /* the session's */

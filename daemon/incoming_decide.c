@@ -111,8 +111,10 @@ int incoming_fence(struct incoming *in, struct error *err)
 
 /* ---- Finish ---------------------------------------------------------------------------------- */
 
-/* QEMU has everything and lets go of the disks' exports: from here on the guest can be ours. */
-static int arrive(struct qmp *qmp, struct error *err)
+/* QEMU has everything, on disk, and lets go of the disks' exports: from here on the guest can be ours.
+ * What came through an export was flushed by the source; what came in the stream by nobody: to stop a
+ * guest is to flush its disks, also when it stands. */
+static int arrive(struct incoming *in, struct qmp *qmp, struct error *err)
 {
     struct qmp_wait arrival = qmp_wait_ms(ARRIVE_TIMEOUT_MS);
     struct qmp_wait stopping = qmp_wait_ms(ARRIVE_TIMEOUT_MS);
@@ -120,6 +122,8 @@ static int arrive(struct qmp *qmp, struct error *err)
 
     if (r == 0)
         r = block_exports_stop(qmp, &stopping, err);
+    if (r == 0 && in->in_stream)
+        r = guest_stop(qmp, &stopping, err);
     return r;
 }
 
@@ -203,7 +207,7 @@ void incoming_decide(struct incoming *in, struct bs_migrate_finish_ret *ret)
         r = incoming_offline_arrive(in, &why);
     } else {
         qmp = domain_qmp(in->domain, &why);
-        r = qmp ? arrive(qmp, &why) : -why.code;
+        r = qmp ? arrive(in, qmp, &why) : -why.code;
     }
     if (r == 0)
         r = resume(in, qmp, &may_run, &why);

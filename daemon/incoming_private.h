@@ -34,6 +34,7 @@ struct incoming {
     char *name;                   /* of the guest */
     bool running;                 /* it ran at the source */
     bool persistent;              /* its domain stays when it is shut down */
+    bool in_stream;               /* its disks come in the migration stream */
     bool offline;                 /* it is shut off, and no QEMU waits for it */
     bool keep;                    /* the fence keeps what was copied offline */
     char *folder;                 /* of its two sockets */
