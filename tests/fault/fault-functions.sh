@@ -202,7 +202,7 @@ in_device()
 
 in_progress()
 {
-    jq -e --arg phase "$1" 'select(.type == "progress" and .phase == $phase)' "$tmp/events"
+    jq -es --arg phase "$1" 'any(.[]; .type == "progress" and .phase == $phase)' "$tmp/events"
 }
 
 # stop_in PHASE: begins the migration, and holds it there

@@ -8,7 +8,8 @@ the lock on the pid file, and when it is killed QEMU dies as well.  What goes th
 socket is passed on, unless the file RULES has a line "COMMAND HOW [TIMES]" for the command: HOW is
 "error" (it is refused), "garbage" (the answer is no QMP), "silence" (there is none), "close" (the
 connection ends), "die" (QEMU does), or "lacks:NAME" (NAME is left out of the list that is the
-answer).  The file is read anew for each command.
+answer).  The file is read anew for each command.  All commands are appended to RULES.log, a line
+each.
 """
 import ctypes
 import fcntl
@@ -82,6 +83,8 @@ def serve(client, server, rules):
     threading.Thread(target=copy_answers, args=(server, client, names), daemon=True).start()
     try:  # reading fails when the daemon hangs up without having read everything
         for line in client.makefile("rb"):
+            with open(rules + ".log", "ab") as log:
+                log.write(line)
             message = json.loads(line)
             how = rule_for(rules, message.get("execute", message.get("exec-oob")))
             if how.startswith("lacks:"):
