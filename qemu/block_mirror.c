@@ -8,7 +8,7 @@
  * themselves: a concluded one stays and tells by its error, or by having none, what became of the
  * copy.  So query-jobs says all that there is to know, and events only say when to look.
  *
- * A job that fails by itself frees what a write uses that is on its way to both sides (QEMU 7.2 to 10:
+ * A job that fails by itself frees what a write uses that is on its way to both sides (QEMU 7.2 and 8.2:
  * the heap is corrupt then, and the guest dies).  So a mirror with write_blocking stops at an error
  * rather than fail: it has an io-status then, which stands for the error here, and is ended when nothing
  * is written any more.
