@@ -135,14 +135,15 @@ struct migrate_job {
     struct migrate_chase *chases; /* one per mirror */
     uint64_t *disk_bytes;         /* one per mirror: what went over for it, once counted */
     size_t mirror_count;
-    bool migrating;     /* QEMU's migration was started, so it is to be cancelled */
-    bool continued;     /* migrate-continue was sent */
-    bool mirroring;     /* likewise the mirrors */
-    bool unwritten;     /* what was decided could not be written: not yet to be settled */
-    bool restarted;     /* known from the journal */
-    bool prepared;      /* Prepare was sent, so the destination may have something to undo */
-    bool stalled;       /* it was given up because time ran out: the peer may not answer */
-    bool paused;        /* --timeout has run out, so we have stopped the guest */
+    bool migrating; /* QEMU's migration was started, so it is to be cancelled */
+    bool continued; /* migrate-continue was sent */
+    bool mirroring; /* likewise the mirrors */
+    bool unwritten; /* what was decided could not be written: not yet to be settled */
+    bool restarted; /* known from the journal */
+    bool prepared;  /* Prepare was sent, so the destination may have something to undo */
+    bool stalled;   /* it was given up because time ran out: the peer may not answer */
+    bool paused;    /* we have stopped the guest: --timeout has run out, or the rest goes fast */
+    uint64_t paused_at; /* loop_clock(), in the latter case; 0: not so */
     uint64_t bandwidth; /* the cap that holds, bytes per second; 0: none */
     uint64_t asked;     /* loop_clock() of the question that QEMU leaves open; 0: none */
     struct migration_info memory;

@@ -231,8 +231,10 @@ void migrate_report_result(struct migrate_job *job, enum bs_outcome outcome,
     result.ram_bytes = job->memory.ram_transferred;
     if (outcome == BS_OUTCOME_COMPLETED) {
         result.error = (char *)"";
-        result.downtime_ms =
-            job->was_running ? job->memory.downtime_ms + job->switched_us / 1000 : 0;
+        if (job->was_running)
+            result.downtime_ms = job->switched_us / 1000 +
+                                 (job->paused_at ? (job->completed_at - job->paused_at) / LOOP_MS
+                                                 : job->memory.downtime_ms);
     }
     for (size_t i = 0; i < job->mirror_count; i++)
         disks[result.disks.disks_len++] = (struct bs_disk_bytes){

@@ -31,6 +31,7 @@ enum {
     TICK_MS = 250,
     CHASE_MS = 30000,      /* for a mirror to get ready ... */
     CHASE_LEFT = 64 << 20, /* ... when no more than this was left */
+    BLOCK_CHUNK = 1 << 20, /* of a disk in the stream */
 };
 
 unsigned migrate_stall_ms(const struct migrate_job *job)
@@ -89,7 +90,7 @@ static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct
             job->args.destination, bound_ms / 1000.0);
     if (job->paused && phase == PHASE_MEMORY && loop_clock() - job->moved >= bound)
         return error_set(err, ETIME,
-                         "the guest, which --timeout has paused, waited for %g seconds in which "
+                         "the guest, which has been paused, waited for %g seconds in which "
                          "nothing of it went over to %s (--stall-timeout)",
                          bound_ms / 1000.0, job->args.destination);
     return 0;
@@ -180,6 +181,37 @@ static int check_timeout(struct migrate_job *job, struct error *err)
     return migrate_answered(job, migration_pause_guest(job->qmp, &wait, err));
 }
 
+/* ---- disks in the stream --------------------------------------------------------------------- */
+
+/* The rest can be sent within the downtime, at the rate that there was until now.  A disk counts as
+ * sent up to the chunk that was the last one. */
+static bool little_is_left(const struct migrate_job *job)
+{
+    const struct migration_info *memory = &job->memory;
+    const uint64_t chunks = job->plan.copies * BLOCK_CHUNK;
+    const uint64_t sent = memory->ram_transferred + memory->disk_transferred;
+    const uint64_t ms = (loop_clock() - job->started) / LOOP_MS + 1;
+    const uint64_t downtime_ms =
+        job->args.downtime_ms ? job->args.downtime_ms : MIGRATION_DOWNTIME_MS;
+
+    return memory->disk_total && memory->disk_transferred + chunks >= memory->disk_total &&
+           memory->ram_remaining / downtime_ms <= sent / ms;
+}
+
+/* QEMU doesn't stop the guest by itself then (qemu/migration.h, struct migration_setup). */
+static int check_disks_gone(struct migrate_job *job, struct error *err)
+{
+    struct qmp_wait wait;
+
+    if (job->choice.carrier != CARRIER_BLOCK || job->paused || !job->was_running ||
+        !little_is_left(job))
+        return 0;
+    job->paused = true;
+    job->paused_at = job->moved = loop_clock();
+    wait = migrate_ask(job);
+    return migrate_answered(job, migration_pause_guest(job->qmp, &wait, err));
+}
+
 /* ---- a mirror that never gets ready ------------------------------------------------------------ */
 
 /* It is ready once nothing is left, in a single moment.  One that was close to that, over which more
@@ -229,6 +261,8 @@ int migrate_check(void *opaque, struct error *err)
         r = block_mirrors_check(job->mirrors, job->mirror_count, err);
     if (r == 0)
         r = check_timeout(job, err);
+    if (r == 0)
+        r = check_disks_gone(job, err);
     if (r == 0)
         r = check_bandwidth(job, err); /* mode direct's */
     if (r == 0 && job->phase == PHASE_MIRROR)

@@ -61,6 +61,8 @@ struct migration_info {
 };
 
 /* How a migration is to go. */
+#define MIGRATION_DOWNTIME_MS 300 /* QEMU's default */
+
 struct migration_setup {
     bool source;        /* it pauses before the switch-over, and the bandwidth has no limit; else
                            * the destination, which needs no more than TLS, block and zero_blocks */
@@ -68,7 +70,11 @@ struct migration_setup {
                            * connection must go both ways */
     bool auto_converge; /* source: slows the guest down when it writes faster than is copied */
     unsigned downtime_ms; /* source: that the rest of RAM may take; 0: QEMU's default */
-    /* Disks in the stream itself, where this QEMU has the capability `block`. */
+    /* Disks in the stream itself, where this QEMU has the capability `block`.  While parts of a disk
+     * were never sent QEMU counts but those that the guest has written to meanwhile: if they can be
+     * sent within the downtime it switches over, and the disk has zeroes for the rest (seen with
+     * 7.2.22).  So the downtime is 0 then: QEMU switches over when nothing is left to be sent, which
+     * is soon the case after migration_pause_guest(). */
     bool block;
     bool zero_blocks;       /* zeroes are named, not sent */
     bool block_incremental; /* source: without what is in backing files */

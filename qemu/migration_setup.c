@@ -15,8 +15,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum { DOWNTIME_DEFAULT_MS = 300 }; /* QEMU's */
-
 static const json_t *find_capability(const json_t *there, const char *name)
 {
     const json_t *entry;
@@ -78,13 +76,13 @@ static int set_capabilities(struct qmp *qmp, const struct migration_setup *setup
 static int set_parameters(struct qmp *qmp, const struct migration_setup *setup, const json_t *there,
                           const struct qmp_wait *wait, struct error *err)
 {
-    unsigned downtime = setup->downtime_ms ? setup->downtime_ms : DOWNTIME_DEFAULT_MS;
+    unsigned downtime = setup->downtime_ms ? setup->downtime_ms : MIGRATION_DOWNTIME_MS;
     json_t *args = json_pack("{s:s,s:s,s:s}", "tls-creds", setup->tls_creds ? setup->tls_creds : "",
                              "tls-hostname", setup->tls_hostname ? setup->tls_hostname : "",
                              "tls-authz", setup->tls_authz ? setup->tls_authz : "");
 
     if (args && setup->source) {
-        json_object_set_new(args, "downtime-limit", json_integer(downtime));
+        json_object_set_new(args, "downtime-limit", json_integer(setup->block ? 0 : downtime));
         /* QEMU's default is 128 MiB/s. */
         json_object_set_new(args, "max-bandwidth", json_integer((json_int_t)MIGRATION_NO_LIMIT));
     }
