@@ -103,6 +103,18 @@ static int check_time(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
+static int check_grace(cfg_t *cfg, cfg_opt_t *opt)
+{
+    const char *text = cfg_opt_getnstr(opt, 0);
+    uint64_t ms;
+
+    if (parse_quantity(text, time_units, &ms) && ms <= BS_GRACE_MAX_MS)
+        return 0;
+    cfg_error(cfg, "%s = \"%s\": a time up to 10m is wanted, such as \"5m\"; \"0s\" is none",
+              cfg_opt_name(opt), text);
+    return -1;
+}
+
 /* Parses "49152-49215"; "" is no port.  Returns false for anything else. */
 static bool parse_ports(const char *text, unsigned *ret_first, unsigned *ret_last)
 {
@@ -215,14 +227,23 @@ static const struct {
     const char *key;
     cfg_validate_callback_t check;
 } checks[] = {
-    {"listen", check_listen},          {"control_socket", check_socket},
-    {"control_group", check_group},    {"pki_dir", check_path},
-    {"run_dir", check_path},           {"state_dir", check_path},
-    {"pool_dir", check_path},          {"allowed_peers", check_patterns},
-    {"forward_allow", check_forwards}, {"tap_allow", check_patterns},
-    {"session_memory", check_memory},  {"ping", check_time},
-    {"stall_timeout", check_time},     {"direct_ports", check_ports},
-    {"direct_pki_dir", check_path},    {"qemu_binary", check_command},
+    {"listen", check_listen},
+    {"control_socket", check_socket},
+    {"control_group", check_group},
+    {"pki_dir", check_path},
+    {"run_dir", check_path},
+    {"state_dir", check_path},
+    {"pool_dir", check_path},
+    {"allowed_peers", check_patterns},
+    {"forward_allow", check_forwards},
+    {"tap_allow", check_patterns},
+    {"session_memory", check_memory},
+    {"ping", check_time},
+    {"grace", check_grace},
+    {"stall_timeout", check_time},
+    {"direct_ports", check_ports},
+    {"direct_pki_dir", check_path},
+    {"qemu_binary", check_command},
 };
 
 /* A copy of the list KEY, NULL-terminated; NULL when memory is short. */
@@ -257,7 +278,7 @@ static char *copy_group(cfg_t *cfg)
 static bool copy_config(cfg_t *cfg, struct config *config)
 {
     const char *direct_pki_dir = cfg_getstr(cfg, "direct_pki_dir");
-    uint64_t ping_ms = 0, stall_ms = 0;
+    uint64_t ping_ms = 0, grace_ms = 0, stall_ms = 0;
 
     config->listen = strdup(cfg_getstr(cfg, "listen"));
     config->control_socket = strdup(cfg_getstr(cfg, "control_socket"));
@@ -275,6 +296,8 @@ static bool copy_config(cfg_t *cfg, struct config *config)
     parse_quantity(cfg_getstr(cfg, "session_memory"), size_units, &config->session_memory);
     parse_quantity(cfg_getstr(cfg, "ping"), time_units, &ping_ms);
     config->ping_ms = (unsigned)ping_ms;
+    parse_quantity(cfg_getstr(cfg, "grace"), time_units, &grace_ms);
+    config->grace_ms = (unsigned)grace_ms;
     parse_quantity(cfg_getstr(cfg, "stall_timeout"), time_units, &stall_ms);
     config->stall_ms = (unsigned)stall_ms;
     parse_ports(cfg_getstr(cfg, "direct_ports"), &config->direct_first, &config->direct_last);
@@ -391,6 +414,7 @@ struct config *config_load(const char *path, struct error *err)
         CFG_BOOL("offer_bistream", cfg_true, CFGF_NONE),
         CFG_STR("session_memory", "64M", CFGF_NONE),
         CFG_STR("ping", "5s", CFGF_NONE),
+        CFG_STR("grace", "0s", CFGF_NONE),
         CFG_STR("stall_timeout", "10s", CFGF_NONE),
         CFG_STR("direct_ports", "49152-49215", CFGF_NONE),
         CFG_STR("direct_pki_dir", NULL, CFGF_NONE),

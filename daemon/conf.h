@@ -22,9 +22,10 @@ struct config {
     char **forward_allow; /* shell patterns of socket paths, NULL-terminated */
     char **tap_allow;     /* shell patterns of tap devices that peers' guests may use, likewise */
     bool offer_bistream;
-    uint64_t session_memory;            /* bytes, each way */
-    unsigned ping_ms;                   /* silence after which a PING goes out */
-    unsigned stall_ms;                  /* how long a silent path may hold up a guest */
+    uint64_t session_memory; /* bytes, each way */
+    unsigned ping_ms;        /* silence after which a PING goes out */
+    unsigned grace_ms;       /* how long a session waits for another link; 0: it doesn't */
+    unsigned stall_ms;       /* how long a silent path may hold up a guest */
     unsigned direct_first, direct_last; /* ports of mode direct; 0: none */
     char *direct_pki_dir;               /* folder of QEMU's own certificates; NULL: none */
     char *qemu_binary;

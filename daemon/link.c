@@ -18,9 +18,11 @@
 #include "daemon/session_limits.h"
 #include "common/cleanup.h"
 #include "io/net.h"
+#include "io/proof.h"
 #include "rpc/error.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -97,20 +99,31 @@ static int dial(struct link *link, int abort_fd, struct error *err)
     return r < 0 ? error_prefix(err, "%s port %s", link->address.host, link->address.port) : 0;
 }
 
-struct link *link_dial(struct daemon *daemon, const char *uri, int abort_fd, struct error *err)
+static struct link *link_dial_address(struct daemon *daemon, const struct net_address *address,
+                                      int abort_fd, struct error *err)
 {
     struct link *link = calloc(1, sizeof *link);
 
     if (!link) {
-        error_set(err, ENOMEM, "can't dial %s: memory is short", uri);
+        error_set(err, ENOMEM, "can't dial %s: memory is short", address->host);
         return NULL;
     }
     link->daemon = daemon;
+    link->address = *address;
     link->abort = -1;
-    if (net_parse_uri(uri, &link->address, err) == 0 && dial(link, abort_fd, err) == 0)
+    if (dial(link, abort_fd, err) == 0)
         return link;
     link_free(link);
     return NULL;
+}
+
+struct link *link_dial(struct daemon *daemon, const char *uri, int abort_fd, struct error *err)
+{
+    struct net_address address;
+
+    if (net_parse_uri(uri, &address, err) < 0)
+        return NULL;
+    return link_dial_address(daemon, &address, abort_fd, err);
 }
 
 void link_free(struct link *link)
@@ -246,7 +259,7 @@ static int call_open(struct link *link, unsigned purpose, struct bs_bistream_ope
         .vers_max = BS_BISTREAM_VERSION,
         .purpose = purpose,
         .limits = {.first_window = local.first_window, .channels = local.channels},
-        .grace_ms = 0, /* a broken link ends the session */
+        .grace_ms = purpose == BS_PURPOSE_PROBE ? 0 : link->daemon->config->grace_ms,
     };
     int r;
 
@@ -329,6 +342,136 @@ static int explain_refusal(struct link *link, struct error *err)
     return r;
 }
 
+/* ---- another link for a session ------------------------------------------------------------- */
+
+struct redial {
+    struct daemon *daemon;
+    struct net_address address;
+    uint8_t id[BS_ID_SIZE];
+    uint8_t secret[BS_SECRET_SIZE];
+    uint8_t fingerprint[TLS_FINGERPRINT_SIZE];
+};
+
+static void redial_free(void *opaque)
+{
+    OPENSSL_cleanse(opaque, sizeof(struct redial));
+    free(opaque);
+}
+
+static struct redial *redial_new(const struct link *link, const struct bs_bistream_open_ret *reply)
+{
+    struct redial *redial = calloc(1, sizeof *redial);
+
+    if (!redial)
+        return NULL;
+    redial->daemon = link->daemon;
+    redial->address = link->address;
+    memcpy(redial->id, reply->session, sizeof redial->id);
+    memcpy(redial->secret, reply->secret, sizeof redial->secret);
+    if (tls_peer_fingerprint(link->tls, redial->fingerprint) == 0)
+        return redial;
+    redial_free(redial);
+    return NULL;
+}
+
+static int check_fingerprint(const struct redial *redial, const struct link *link,
+                             struct error *err)
+{
+    uint8_t fingerprint[TLS_FINGERPRINT_SIZE];
+
+    if (tls_peer_fingerprint(link->tls, fingerprint) == 0 &&
+        memcmp(fingerprint, redial->fingerprint, sizeof fingerprint) == 0)
+        return 0;
+    return error_set(err, EACCES,
+                     "%s port %s: its certificate is another one than when the session was opened",
+                     link->address.host, link->address.port);
+}
+
+static int check_answer(const struct redial *redial, const struct link *link, uint32_t attempt,
+                        const struct bs_bistream_resume_ret *reply, struct error *err)
+{
+    uint8_t proof[BS_PROOF_SIZE];
+
+    if (proof_make(link->tls, PROOF_REPLY, redial->secret, redial->id, attempt, proof, err) < 0)
+        return -err->code;
+    if (proof_equal(proof, reply->proof) &&
+        (reply->outcome == BS_RESUME_GOES_ON || reply->outcome == BS_RESUME_CLOSED))
+        return 0;
+    return error_set(err, EKEYREJECTED, "%s port %s: the answer doesn't prove that it is the same",
+                     link->address.host, link->address.port);
+}
+
+/* What the peer won't answer otherwise the next time. */
+static bool is_final(int r)
+{
+    return r == -ENOENT || r == -EACCES || r == -EKEYREJECTED || r == -ENOSYS || r == -EPERM;
+}
+
+/* BISTREAM_RESUME on LINK. */
+static int call_resume(const struct redial *redial, struct link *link, uint32_t attempt,
+                       const struct bs_resume_state *state, struct bs_bistream_resume_ret *ret,
+                       struct error *err)
+{
+    struct bs_bistream_resume_args args = {.attempt = attempt, .state = *state};
+    int r;
+
+    memcpy(args.session, redial->id, sizeof redial->id);
+    r = proof_make(link->tls, PROOF_CALL, redial->secret, redial->id, attempt,
+                   (uint8_t *)args.proof, err);
+    if (r == 0)
+        r = link_call(link, BS_PROC_BISTREAM_RESUME, (xdrproc_t)xdr_bs_bistream_resume_args, &args,
+                      (xdrproc_t)xdr_bs_bistream_resume_ret, ret, err);
+    return r < 0 ? r : check_answer(redial, link, attempt, ret, err);
+}
+
+static int take_early(struct link *link, struct pump_resumed *ret, struct error *err)
+{
+    ret->early_length = link->end - link->start;
+    ret->early = malloc(ret->early_length + 1);
+    if (!ret->early)
+        return error_set(err, ENOMEM, "memory is short");
+    memcpy(ret->early, link->buffer + link->start, ret->early_length);
+    return 0;
+}
+
+/* struct pump_redial's. */
+static int redial(void *opaque, uint32_t attempt, const struct bs_resume_state *state, int abort_fd,
+                  struct pump_resumed *ret, bool *ret_final, struct error *err)
+{
+    const struct redial *redial = opaque;
+    struct link *link = link_dial_address(redial->daemon, &redial->address, abort_fd, err);
+    int r;
+
+    if (!link)
+        return -err->code;
+    r = check_fingerprint(redial, link, err);
+    if (r == 0)
+        r = call_resume(redial, link, attempt, state, &ret->reply, err);
+    *ret_final = is_final(r);
+    if (r == 0)
+        r = take_early(link, ret, err);
+    if (r == 0) {
+        ret->serial = link->serial;
+        ret->link = take_ptr(link->tls);
+    }
+    link_free(link);
+    return r;
+}
+
+/* Lets the session of CONFIG outlive LINK, if this host's configuration says so. */
+static int set_up_redial(const struct link *link, const struct bs_bistream_open_ret *reply,
+                         struct pump_config *config, struct error *err)
+{
+    if (link->daemon->config->grace_ms == 0)
+        return 0;
+    config->redial = (struct pump_redial){
+        .resume = redial, .free = redial_free, .opaque = redial_new(link, reply)};
+    config->grace = link->daemon->config->grace_ms * LOOP_MS;
+    return config->redial.opaque ? 0 : error_set(err, ENOMEM, "memory is short");
+}
+
+/* ---- a session's pump ----------------------------------------------------------------------- */
+
 /* Turns LINK into a running pump.  REPLY is to the BISTREAM_OPEN that came last on it; NULL: there was
  * none, and the link goes on carrying plain calls. */
 static struct pump *start_pump(struct link *link, const struct bs_bistream_open_ret *reply,
@@ -358,6 +501,8 @@ static struct pump *start_pump(struct link *link, const struct bs_bistream_open_
         error_prefix(err, "%s port %s", link->address.host, link->address.port);
         return NULL;
     }
+    if (reply && set_up_redial(link, reply, &pump_config, err) < 0)
+        return NULL;
     return pump_start(take_ptr(link->tls), &pump_config, handlers, err);
 }
 

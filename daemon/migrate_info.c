@@ -55,6 +55,7 @@ static int describe(const struct migrate_job *job, const char *phase, const char
     ret->bandwidth = job->args.bandwidth;
     ret->round_trip_us = figures->round_trip_us;
     ret->stall_ms = figures->stall_ms;
+    ret->link_losses = figures->link_losses;
     return copy_parts(figures, ret);
 }
 

@@ -97,6 +97,7 @@ struct migrate_figures {
     u_int part_count;
     uint64_t dirty_rate;              /* of memory, bytes per second */
     uint64_t round_trip_us, stall_ms; /* of the session */
+    uint32_t link_losses;
 };
 
 /* A mirror that has come close to being ready. */
@@ -149,6 +150,8 @@ struct migrate_job {
     struct migration_info memory;
     uint64_t completed_at;          /* loop_clock() */
     uint64_t switched_us;           /* from the source's `completed` until the guest ran there */
+    uint32_t losses_told;           /* of the link, by notices */
+    bool away_told;                 /* and the last of them isn't over yet */
     uint64_t next_report, measured; /* loop_clock() */
     uint64_t measured_bytes;        /* of RAM had gone over then */
     uint64_t memory_rate;           /* bytes per second */

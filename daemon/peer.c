@@ -6,7 +6,7 @@
  * Everything here happens in the main loop and blocks nowhere: shake hands; look whether one of the
  * certificate's names may come in; greet with the byte 1; answer calls (HOST_INFO any number of
  * times, keepalive) until BISTREAM_OPEN, whose reply is the last thing that is written here: the
- * link then belongs to a session with threads of its own.  So it does from the first call about a
+ * link then belongs to a session with threads of its own.  BISTREAM_RESUME hands it to one that there is, which answers.  So it does from the first call about a
  * migration on, with which a peer from before BISTREAM_OPEN begins, and which the session answers.  A peer that may not come in gets an
  * error for its first call, which says what its operator has to ask for, and is then left.
  *
@@ -101,6 +101,7 @@ static void drop(struct connection *connection)
         loop_timer_set(peers->sweep, LOOP_NEVER);
     loop_fd_remove(connection->watch);
     tls_free(connection->tls);
+    xdr_free((xdrproc_t)xdr_bs_resume_state, (char *)&connection->link.resume.state);
     rpc_inbox_clear(&connection->inbox);
     free(connection);
 }
@@ -169,6 +170,21 @@ static void open_session(struct connection *connection, const uint8_t *data, siz
     drop(connection);
 }
 
+/* Hands the link to the session that it resumes; bytes of DATA came behind the call.  The connection is
+ * gone afterwards. */
+static void resume_session(struct connection *connection, const uint8_t *data, size_t length)
+{
+    struct pump_resume *resume = &connection->link.resume;
+
+    loop_fd_remove(connection->watch);
+    connection->watch = NULL;
+    resume->link = take_ptr(connection->tls);
+    resume->early = data;
+    resume->early_length = length;
+    peer_session_resume(connection->peers->sessions, connection->link.session, resume);
+    drop(connection);
+}
+
 /* What a peer that isn't allowed hears, whatever it calls. */
 static int refuse(struct connection *connection, uint8_t **ret_data, size_t *ret_length)
 {
@@ -190,6 +206,7 @@ static int answer(struct connection *connection, uint8_t **ret_data, size_t *ret
     struct error err = ERROR_INIT;
 
     link->call = call;
+    link->tls = connection->tls;
     if (connection->state == UNWELCOME)
         return refuse(connection, ret_data, ret_length);
     if (rpc_program_has(connection->peers->program, RPC_CALLER_LINK, &call->header) ||
@@ -216,6 +233,10 @@ static int handle_message(struct connection *connection, struct error *err)
         r = answer(connection, &reply, &length);
         if (r < 0)
             return error_set_errno(err, -r, "can't answer a call");
+        if (connection->link.resumed) {
+            free(reply);
+            reply = NULL;
+        }
         if (connection->state == WELCOME)
             set_state(connection, WELCOME); /* it lives */
     }
@@ -253,6 +274,10 @@ static int serve(struct connection *connection, struct error *err)
                 return -err->code;
             if (connection->link.opened) {
                 open_session(connection, buffer + used, (size_t)n - used);
+                return 0;
+            }
+            if (connection->link.resumed) {
+                resume_session(connection, buffer + used, (size_t)n - used);
                 return 0;
             }
         }

@@ -16,11 +16,15 @@ struct peers;
  * on the main loop and must not block. */
 struct peer_link {
     struct daemon *daemon;
+    const struct tls *tls;
     const char *peer; /* the name that matched allowed_peers */
     const struct rpc_message *call;
     struct peer_sessions *sessions;
     bool opened; /* it is to become a session: */
     struct peer_session_open open;
+    bool resumed; /* it is to become one of this session, which answers: */
+    uint8_t session[BS_ID_SIZE];
+    struct pump_resume resume;
 };
 
 /* Starts to accept on LISTENER (taken over also on failure), in the main loop.  Returns NULL with
@@ -35,6 +39,9 @@ void peers_free(struct peers *peers);
 
 /* Handler of BISTREAM_OPEN (rpc/dispatch.h); OPAQUE is the struct peer_link. */
 int peer_handle_open(void *opaque, const void *args, void *ret, struct error *err);
+
+/* Handler of BISTREAM_RESUME, likewise.  With link->resumed RET is not the answer. */
+int peer_handle_resume(void *opaque, const void *args, void *ret, struct error *err);
 
 /* LINK is to become one that carries a migration's calls and stream.  Returns 0, or a negative errno
  * with ERR when there is no room for it. */

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <openssl/rand.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int check_offer(const struct bs_bistream_open_args *args, struct error *err)
@@ -21,6 +22,9 @@ static int check_offer(const struct bs_bistream_open_args *args, struct error *e
         return error_set(err, EOPNOTSUPP,
                          "BiStream versions %u to %u are offered, this host knows version %d",
                          args->vers_min, args->vers_max, BS_BISTREAM_VERSION);
+    if (args->grace_ms > BS_GRACE_MAX_MS)
+        return error_set(err, EINVAL, "a grace time of %u ms is above %d", args->grace_ms,
+                         BS_GRACE_MAX_MS);
     switch (args->purpose) {
     case BS_PURPOSE_PROBE:
     case BS_PURPOSE_FORWARD:
@@ -49,15 +53,43 @@ int peer_handle_open(void *opaque, const void *args_, void *ret_, struct error *
         return r;
     open.local = session_limits_local(memory, false);
     open.serial = link->call->header.serial;
+    open.grace_ms = args->grace_ms;
     if (RAND_bytes(open.id, sizeof open.id) != 1 ||
         RAND_bytes((uint8_t *)ret->secret, sizeof ret->secret) != 1)
         return error_set(err, EIO, "no random numbers for a session's id can be had");
     ret->vers = BS_BISTREAM_VERSION;
     memcpy(ret->session, open.id, sizeof open.id);
+    memcpy(open.secret, ret->secret, sizeof open.secret);
     ret->limits.first_window = open.local.first_window;
     ret->limits.channels = open.local.channels;
     link->open = open;
     link->opened = true;
+    return 0;
+}
+
+int peer_handle_resume(void *opaque, const void *args_, void *ret_, struct error *err)
+{
+    const struct bs_bistream_resume_args *args = args_;
+    const struct bs_resume_state *state = &args->state;
+    struct bs_bistream_resume_ret *ret = ret_;
+    struct peer_link *link = opaque;
+    struct bs_resume_channel *channels;
+    int r = peer_sessions_find(link->sessions, link->tls, args, ret, err);
+
+    if (r <= 0)
+        return r;
+    channels = calloc(state->channels.channels_len + 1, sizeof *channels);
+    if (!channels)
+        return error_set(err, ENOMEM, "memory is short");
+    if (state->channels.channels_len > 0)
+        memcpy(channels, state->channels.channels_val,
+               state->channels.channels_len * sizeof *channels);
+    link->resume = (struct pump_resume){.call = link->call->header, .attempt = args->attempt};
+    link->resume.state = *state;
+    link->resume.state.channels.channels_val = channels;
+    memcpy(link->resume.proof, ret->proof, sizeof link->resume.proof);
+    memcpy(link->session, args->session, sizeof link->session);
+    link->resumed = true;
     return 0;
 }
 

@@ -40,6 +40,8 @@ void peer_sessions_free(struct peer_sessions *sessions);
 struct peer_session_open {
     const char *peer; /* copied, as everything here */
     uint8_t id[BS_ID_SIZE];
+    uint8_t secret[BS_SECRET_SIZE];
+    unsigned grace_ms; /* that the peer announced */
     bool tunnel;
     unsigned purpose;
     uint32_t serial;
@@ -50,6 +52,17 @@ struct peer_session_open {
 };
 /* Whether PEER may open one more.  Returns 0, or -EBUSY with ERR. */
 int peer_sessions_check(struct peer_sessions *sessions, const char *peer, struct error *err);
+
+/* Finds the session that ARGS, which came by LINK, is to resume: it must know the session's secret, and
+ * LINK have the certificate that opened it.  Returns 1 with RET->proof, for peer_session_resume(); 0
+ * when the session is over, and RET is the answer; or a negative errno with ERR. */
+int peer_sessions_find(struct peer_sessions *sessions, const struct tls *link,
+                       const struct bs_bistream_resume_args *args,
+                       struct bs_bistream_resume_ret *ret, struct error *err);
+/* Hands RESUME to that session, in the same round of the main loop.  The link is taken over, and left
+ * without an answer when the session has ended meanwhile. */
+void peer_session_resume(struct peer_sessions *sessions, const uint8_t id[BS_ID_SIZE],
+                         struct pump_resume *resume);
 
 /* Makes a session of LINK, to which the reply has been written; LINK is taken over also on failure.
  * Returns 0, or a negative errno with ERR. */

@@ -19,9 +19,11 @@
 #define SESSION_OR_TUNNEL (RPC_CALLER_SESSION | RPC_CALLER_TUNNEL)
 
 static const struct rpc_procedure procedures[] = {
-    /* first, so that it can be left out */
+    /* first, so that they can be left out */
     {BS_PROC_BISTREAM_OPEN, "BISTREAM_OPEN", RPC_CALLER_LINK, ARGS(bs_bistream_open_args),
      RET(bs_bistream_open_ret), peer_handle_open},
+    {BS_PROC_BISTREAM_RESUME, "BISTREAM_RESUME", RPC_CALLER_LINK, ARGS(bs_bistream_resume_args),
+     RET(bs_bistream_resume_ret), peer_handle_resume},
 
     {BS_PROC_HOST_INFO, "HOST_INFO", RPC_CALLER_LINK, NONE, RET(bs_host_info_ret),
      host_handle_info},
@@ -86,12 +88,12 @@ static const struct rpc_procedure procedures[] = {
      forward_handle_stop},
 };
 
-enum { COUNT = sizeof procedures / sizeof procedures[0] };
+enum { COUNT = sizeof procedures / sizeof procedures[0], OF_SESSIONS = 2 };
 
 const struct rpc_program *services_program(const struct config *config)
 {
     static const struct rpc_program all = {procedures, COUNT};
-    static const struct rpc_program old = {procedures + 1, COUNT - 1};
+    static const struct rpc_program old = {procedures + OF_SESSIONS, COUNT - OF_SESSIONS};
 
     return config->offer_bistream ? &all : &old;
 }

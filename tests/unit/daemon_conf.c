@@ -85,6 +85,7 @@ static void test_all_keys(void **state)
                                  "offer_bistream = false\n"
                                  "session_memory = \"1G\"\n"
                                  "ping = \"250ms\"\n"
+                                 "grace = \"2m\"\n"
                                  "stall_timeout = \"3s\"\n"
                                  "direct_ports = \"1-65535\"\n"
                                  "direct_pki_dir = \"/tmp/x/direct\"\n"
@@ -104,6 +105,7 @@ static void test_all_keys(void **state)
     assert_false(config->offer_bistream);
     assert_int_equal(config->session_memory, 1 << 30);
     assert_int_equal(config->ping_ms, 250);
+    assert_int_equal(config->grace_ms, 120000);
     assert_int_equal(config->stall_ms, 3000);
     assert_int_equal(config->direct_first, 1);
     assert_int_equal(config->direct_last, 65535);
@@ -128,7 +130,8 @@ static void test_no_ports(void **state)
 static const struct {
     const char *line, *says;
 } mistakes[] = {
-    {"grace = \"5m\"", "grace"}, /* no key of today's */
+    {"grace = \"11m\"", "grace = \"11m\": a time up to 10m is wanted"},
+    {"grace = \"soon\"", "grace"},
     {"direct_ports = \"49152\"", "direct_ports = \"49152\": the first and the last of some ports"},
     {"direct_ports = \"0-9\"", "direct_ports"},
     {"direct_ports = \"9-8\"", "direct_ports"},

@@ -114,6 +114,7 @@ static unsigned callers_of(int number)
     case BS_PROC_HOST_INFO:
         return RPC_CALLER_LINK | RPC_CALLER_SESSION | RPC_CALLER_TUNNEL;
     case BS_PROC_BISTREAM_OPEN:
+    case BS_PROC_BISTREAM_RESUME:
         return RPC_CALLER_LINK;
     case BS_PROC_MIGRATE_PREPARE_TUNNEL:
         return RPC_CALLER_TUNNEL;
