@@ -66,7 +66,7 @@ struct session {
 
 struct peer_sessions {
     struct daemon *daemon;
-    pthread_mutex_t lock; /* nothing is called under it */
+    pthread_mutex_t lock; /* nothing is called under it but pump_resume(), which only posts */
     pthread_cond_t changed;
     LIST_HEAD(, session) list;
     TAILQ_HEAD(, over) over; /* oldest first */
