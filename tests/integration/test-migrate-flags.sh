@@ -59,12 +59,13 @@ for to in b old; do
     new_guest a guest 2 qcow2,raw
 
     echo "== $to: --downtime and --auto-converge"
+    # With disks in the stream QEMU has to send everything before it may stop the guest.
     under_way $to --downtime 1234 --auto-converge
-    is_set setting downtime-limit 1234
+    is_set setting downtime-limit $([ $to = b ] && echo 1234 || echo 0)
     is_set capability auto-converge true
     give_up
     under_way $to
-    is_set setting downtime-limit 300
+    is_set setting downtime-limit $([ $to = b ] && echo 300 || echo 0)
     is_set capability auto-converge false
     give_up
 
