@@ -248,13 +248,10 @@ int domain_begin_job(struct domain *domain, const char *what, struct error *err)
 
 void domain_end_job(struct domain *domain)
 {
-    struct vm_remains remains;
-
     domains_lock(domain->domains);
     domain->job = NULL;
-    vm_settle_locked(domain, &remains);
     domains_unlock(domain->domains);
-    vm_release(domain, &remains);
+    vm_settle(domain);
 }
 
 /* ---- the registry ---------------------------------------------------------------------------- */

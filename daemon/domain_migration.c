@@ -6,7 +6,7 @@
  * While a guest comes in, its domain holds name and UUID with the job "coming in", and no file says
  * so: a daemon that dies meanwhile has never had it.  A guest that comes back takes its own moved
  * domain over; the definition of before is kept until it has arrived (domain.previous), and a
- * failure puts it back (vm_settle_locked).
+ * failure puts it back (vm_settle).
  *
  * At the source the file says "moved to PEER" before QEMU is ended, so a daemon that dies in
  * between ends it when it comes back (vm_recover).

@@ -26,10 +26,11 @@
 #include <sys/queue.h>
 
 enum {
-    VM_LAUNCH_MS = 30000,  /* from exec to the first answer: a loaded host, many disks */
-    VM_CONNECT_MS = 5000,  /* to a QEMU that runs */
-    VM_COMMAND_MS = 10000, /* a command that QEMU answers at once unless it is stuck */
-    VM_KILL_MS = 30000,    /* SIGKILL: the kernel may have to finish I/O first */
+    VM_LAUNCH_MS = 30000,    /* from exec to the first answer: a loaded host, many disks */
+    VM_CONNECT_MS = 5000,    /* to a QEMU that runs */
+    VM_COMMAND_MS = 10000,   /* a command that QEMU answers at once unless it is stuck */
+    VM_KILL_MS = 30000,      /* SIGKILL: the kernel may have to finish I/O first */
+    VM_LAST_WORDS_MS = 1000, /* of a process that has ended: its socket holds them all */
 };
 
 LIST_HEAD(domain_list, domain);
@@ -70,8 +71,9 @@ struct domain {
     struct definition *previous;   /* coming back: of the time before it moved */
     bool incoming;                 /* its QEMU was started to be migrated into */
 
-    /* Its QEMU.  Taken away only while there is no job (vm_settle), so that the holder may use
-     * them without the lock. */
+    /* Its QEMU.  Taken away only while there is no job and nobody listens to its last words
+     * (vm_settle), so that these may use them without the lock. */
+    unsigned listeners;
     struct qmp *qmp; /* NULL with a pidfd: it could not be connected to yet */
     int pidfd;       /* -1: no QEMU */
     pid_t pid;
@@ -141,18 +143,9 @@ int vm_adopt(struct domain *domain, pid_t pid, int pidfd, struct error *err);
 /* Kills QEMU and waits for it; fine when there is none.  For the job's holder. */
 int vm_kill(struct domain *domain, struct error *err);
 
-/* What a domain had of a QEMU that has ended, to be released without the lock. */
-struct vm_remains {
-    struct qmp *qmp;
-    int pidfd;
-    bool save; /* the state has changed */
-};
-/* If QEMU has ended, the state follows; with no job in the way, what is left of QEMU is moved to
- * RET and its sockets are removed.  With the lock held. */
-void vm_settle_locked(struct domain *domain, struct vm_remains *ret);
-/* Without the lock; DOMAIN is still referenced. */
-void vm_release(struct domain *domain, struct vm_remains *remains);
-/* Both. */
+/* If QEMU has ended, its last words are heard and the state follows; with no job in the way, what is
+ * left of QEMU is released and its sockets are removed.  Without the lock, and not for the QMP thread;
+ * DOMAIN is referenced by the caller. */
 void vm_settle(struct domain *domain);
 /* Files of a QEMU that has ended; not of an attached one. */
 void vm_remove_sockets(const struct domain *domain);

@@ -4,7 +4,7 @@
  * A domain's QEMU: launched, found again by a restarted daemon, watched, and ended.
  *
  * Only its pidfd says whether QEMU lives.  The main loop watches that (struct vm_watch), and
- * whoever begins or ends a job looks as well (vm_settle_locked); the first to see the end sets the
+ * whoever begins or ends a job looks as well (vm_settle); the first to see the end sets the
  * state.  Whether the guest's processors run comes from QMP's events and from query-status.
  *
  * The domain's file says that there is a QEMU before it is launched, so a daemon that dies in
@@ -498,13 +498,45 @@ static void log_end(const struct domain *domain)
                 words[0] ? "; its last words: " : "", words);
 }
 
-void vm_settle_locked(struct domain *domain, struct vm_remains *ret)
+/* A QEMU that ends says why, and its process may be seen to be gone before that has been read. */
+static void hear_last_words(struct domain *domain)
+{
+    struct qmp_wait wait = qmp_wait_ms(VM_LAST_WORDS_MS);
+    struct qmp *qmp = NULL;
+    uint64_t seen;
+
+    domains_lock(domain->domains);
+    if (domain->qmp && domain->pidfd >= 0 && launch_ended(domain->pidfd)) {
+        qmp = domain->qmp;
+        domain->listeners++;
+    }
+    domains_unlock(domain->domains);
+    if (!qmp)
+        return;
+    seen = qmp_bell(qmp);
+    while (qmp_wait_bell(qmp, &seen, &wait, NULL) == 0)
+        ;
+    domains_lock(domain->domains);
+    domain->listeners--;
+    domains_unlock(domain->domains);
+}
+
+/* What a domain had of a QEMU that has ended, to be released without the lock. */
+struct vm_remains {
+    struct qmp *qmp;
+    int pidfd;
+    bool save; /* the state has changed */
+};
+
+/* If QEMU has ended, the state follows; with nobody in the way, what is left of QEMU is moved to RET
+ * and its sockets are removed.  With the lock held. */
+static void settle_locked(struct domain *domain, struct vm_remains *ret)
 {
     bool alive = domain->pidfd >= 0 && !launch_ended(domain->pidfd);
 
     *ret = (struct vm_remains){.pidfd = -1};
     if (alive && domain->state != DOMAIN_GONE) {
-        if (!domain->job && domain->qmp && qmp_closed(domain->qmp))
+        if (!domain->job && !domain->listeners && domain->qmp && qmp_closed(domain->qmp))
             ret->qmp = take_ptr(domain->qmp); /* domain_qmp() connects again */
         return;
     }
@@ -522,7 +554,7 @@ void vm_settle_locked(struct domain *domain, struct vm_remains *ret)
         ret->save = true;
         domain_set_state(domain, state_after_end(domain));
     }
-    if (domain->job)
+    if (domain->job || domain->listeners)
         return;
     if (domain->pidfd >= 0) {
         ret->save = true;
@@ -534,25 +566,20 @@ void vm_settle_locked(struct domain *domain, struct vm_remains *ret)
     domain->pid = 0;
 }
 
-void vm_release(struct domain *domain, struct vm_remains *remains)
-{
-    struct error err = ERROR_INIT;
-
-    qmp_free(remains->qmp);
-    if (remains->pidfd >= 0)
-        close(remains->pidfd);
-    if (remains->save && domain_save(domain, &err) < 0)
-        log_error("domain %s: %s", domain->name, err.text);
-}
-
 void vm_settle(struct domain *domain)
 {
+    struct error err = ERROR_INIT;
     struct vm_remains remains;
 
+    hear_last_words(domain);
     domains_lock(domain->domains);
-    vm_settle_locked(domain, &remains);
+    settle_locked(domain, &remains);
     domains_unlock(domain->domains);
-    vm_release(domain, &remains);
+    qmp_free(remains.qmp);
+    if (remains.pidfd >= 0)
+        close(remains.pidfd);
+    if (remains.save && domain_save(domain, &err) < 0)
+        log_error("domain %s: %s", domain->name, err.text);
 }
 
 int vm_kill(struct domain *domain, struct error *err)
