@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Copyright (C) 2026 The bistream authors
+"""What the bench says: the table of medians, the figures to reach, and both as JSON."""
+
+import json
+import os
+import platform
+import sys
+import time
+
+# Columns: heading, mode, key, how much of it is one, digits.
+COLUMNS = (
+    ("1 stream GB/s", "bulk1", "rate", 1e9, 2),
+    ("3 GB/s", "bulk3", "rate", 1e9, 2),
+    ("CPU s/GB", "bulk3", "cpu", 1, 2),
+    ("64 GB/s", "bulk64", "rate", 1e9, 2),
+    ("256 GB/s", "bulk256", "rate", 1e9, 2),
+    ("NBD GB/s", "nbd", "rate", 1e9, 2),
+    ("ping p50 us", "ping", "p50", 1, 0),
+    ("p99", "ping", "p99", 1, 0),
+    ("beside bulk p50", "ping-bulk", "p50", 1, 0),
+    ("p99", "ping-bulk", "p99", 1, 0),
+    ("its GB/s", "ping-bulk", "rate", 1e9, 2),
+    ("beside stalled", "stalled", "ratio", 1, 2),
+    ("1000 conn. s", "connect", "seconds", 1, 2),
+)
+
+
+def progress(text=""):
+    """On a terminal, one line that is written over and over."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def cell(result, column):
+    _, mode, key, unit, digits = column
+    value = result.get(mode, {}).get(key)
+    return "-" if value is None else f"{value / unit:.{digits}f}"
+
+
+def print_tables(peers, modes, results):
+    columns = [column for column in COLUMNS if column[1] in modes]
+    rows = [["", *(column[0] for column in columns)]]
+    rows += [[peer.title, *(cell(results[peer.name], column) for column in columns)]
+             for peer in peers]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print(row[0].ljust(widths[0]), *(text.rjust(width)
+                                         for text, width in zip(row[1:], widths[1:])), sep="  ")
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    return {"processor": models[0] if models else platform.machine(), "cores": os.cpu_count(),
+            "kernel": platform.release(), "load": os.getloadavg()[0]}
+
+
+def write_json(arguments, results, runs):
+    path = f"{arguments.out}/results.json"
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"date": time.strftime("%Y-%m-%d %H:%M:%S %z"), "machine": machine(),
+                   "rounds": arguments.rounds, "seconds": arguments.seconds,
+                   "medians": results, "runs": runs}, file, indent=1)
+    print(f"\n{path}")
