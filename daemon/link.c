@@ -27,8 +27,7 @@
 #include <sys/epoll.h>
 
 enum {
-    DIAL_TIMEOUT_MS = 10000,
-    CALL_TIMEOUT_MS = 10000,
+    PATIENCE_MS = 10000,
     READ_SIZE = 16384,
     PING_TIMEOUTS = 3, /* PINGs without an answer after which the link is dead */
 };
@@ -36,6 +35,7 @@ enum {
 struct link {
     struct daemon *daemon;
     struct net_address address;
+    int patience_ms; /* with each answer */
     struct tls *tls;
     int abort; /* epoll of the caller's descriptor and the daemon's */
     uint32_t serial;
@@ -63,13 +63,13 @@ static int make_abort(int abort_fd, int stop_fd)
 static int await_greeting(struct link *link, struct error *err)
 {
     uint8_t greeting;
-    ssize_t n = tls_receive_wait(link->tls, &greeting, 1, DIAL_TIMEOUT_MS, link->abort, err);
+    ssize_t n = tls_receive_wait(link->tls, &greeting, 1, link->patience_ms, link->abort, err);
 
     if (n == -ETIMEDOUT)
         return error_set(err, ETIMEDOUT,
                          "what listens there speaks TLS but did not greet within %d seconds; is it "
                          "a bistreamd?",
-                         DIAL_TIMEOUT_MS / 1000);
+                         link->patience_ms / 1000);
     if (n < 0)
         return (int)n;
     if (greeting != 1)
@@ -87,20 +87,20 @@ static int dial(struct link *link, int abort_fd, struct error *err)
     link->abort = make_abort(abort_fd, link->daemon->stop_fd);
     if (link->abort < 0)
         return error_set_errno(err, -link->abort, "can't wait for the connection");
-    fd = net_dial(&link->address, DIAL_TIMEOUT_MS, link->abort, err);
+    fd = net_dial(&link->address, link->patience_ms, link->abort, err);
     if (fd < 0)
         return fd;
     link->tls = tls_new_client(link->daemon->tls, take_fd(&fd), link->address.host, err);
     if (!link->tls)
         return -err->code;
-    r = tls_handshake_wait(link->tls, DIAL_TIMEOUT_MS, link->abort, err);
+    r = tls_handshake_wait(link->tls, link->patience_ms, link->abort, err);
     if (r == 0)
         r = await_greeting(link, err);
     return r < 0 ? error_prefix(err, "%s port %s", link->address.host, link->address.port) : 0;
 }
 
 static struct link *link_dial_address(struct daemon *daemon, const struct net_address *address,
-                                      int abort_fd, struct error *err)
+                                      int patience_ms, int abort_fd, struct error *err)
 {
     struct link *link = calloc(1, sizeof *link);
 
@@ -110,6 +110,7 @@ static struct link *link_dial_address(struct daemon *daemon, const struct net_ad
     }
     link->daemon = daemon;
     link->address = *address;
+    link->patience_ms = patience_ms;
     link->abort = -1;
     if (dial(link, abort_fd, err) == 0)
         return link;
@@ -123,7 +124,7 @@ struct link *link_dial(struct daemon *daemon, const char *uri, int abort_fd, str
 
     if (net_parse_uri(uri, &address, err) < 0)
         return NULL;
-    return link_dial_address(daemon, &address, abort_fd, err);
+    return link_dial_address(daemon, &address, PATIENCE_MS, abort_fd, err);
 }
 
 void link_free(struct link *link)
@@ -205,7 +206,7 @@ static int receive_reply(struct link *link, const struct bs_header *header, uint
 static int exchange(struct link *link, const struct bs_header *header, xdrproc_t args_proc,
                     const void *args, struct error *err)
 {
-    const uint64_t deadline = loop_clock() + CALL_TIMEOUT_MS * LOOP_MS;
+    const uint64_t deadline = loop_clock() + (uint64_t)link->patience_ms * LOOP_MS;
     CLEANUP_FREE uint8_t *data = NULL;
     size_t length;
     int r;
@@ -213,11 +214,11 @@ static int exchange(struct link *link, const struct bs_header *header, xdrproc_t
     r = rpc_message_encode(header, args_proc, args, &data, &length);
     if (r < 0)
         return error_set_errno(err, -r, "the call can't be put into a message");
-    r = tls_send_wait(link->tls, data, length, CALL_TIMEOUT_MS, link->abort, err);
+    r = tls_send_wait(link->tls, data, length, link->patience_ms, link->abort, err);
     if (r == 0)
         r = receive_reply(link, header, deadline, err);
     if (r == -ETIMEDOUT)
-        return error_set(err, ETIMEDOUT, "no answer within %d seconds", CALL_TIMEOUT_MS / 1000);
+        return error_set(err, ETIMEDOUT, "no answer within %d seconds", link->patience_ms / 1000);
     return r;
 }
 
@@ -435,11 +436,13 @@ static int take_early(struct link *link, struct pump_resumed *ret, struct error 
 }
 
 /* struct pump_redial's. */
-static int redial(void *opaque, uint32_t attempt, const struct bs_resume_state *state, int abort_fd,
-                  struct pump_resumed *ret, bool *ret_final, struct error *err)
+static int redial(void *opaque, uint32_t attempt, const struct bs_resume_state *state,
+                  int patience_ms, int abort_fd, struct pump_resumed *ret, bool *ret_final,
+                  struct error *err)
 {
     const struct redial *redial = opaque;
-    struct link *link = link_dial_address(redial->daemon, &redial->address, abort_fd, err);
+    struct link *link =
+        link_dial_address(redial->daemon, &redial->address, patience_ms, abort_fd, err);
     int r;
 
     if (!link)
@@ -551,7 +554,7 @@ static struct pump *open_either(struct link *link, const struct pump_handlers *h
 static int ask_in_session(struct pump *pump, struct bs_host_info_ret *ret, struct error *err)
 {
     return pump_call(pump, BS_PROC_HOST_INFO, NULL, NULL, (xdrproc_t)xdr_bs_host_info_ret, ret,
-                     CALL_TIMEOUT_MS, err);
+                     PATIENCE_MS, err);
 }
 
 struct pump *link_open_migration(struct daemon *daemon, const char *uri,

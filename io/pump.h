@@ -65,11 +65,12 @@ struct pump_resumed {
 
 /* How an opener comes to it.  RESUME runs on a thread of the pump's and may block; it ends early when
  * ABORT_FD becomes readable.  It makes one attempt: dials, and calls BISTREAM_RESUME with ATTEMPT and
- * STATE.  Returns 0 with RET, or a negative errno with ERR; *RET_FINAL says that no further attempt can
+ * STATE, waiting no longer than PATIENCE_MS for each answer.  Returns 0 with RET, or a negative errno with ERR; *RET_FINAL says that no further attempt can
  * help. */
 struct pump_redial {
-    int (*resume)(void *opaque, uint32_t attempt, const struct bs_resume_state *state, int abort_fd,
-                  struct pump_resumed *ret, bool *ret_final, struct error *err);
+    int (*resume)(void *opaque, uint32_t attempt, const struct bs_resume_state *state,
+                  int patience_ms, int abort_fd, struct pump_resumed *ret, bool *ret_final,
+                  struct error *err);
     void (*free)(void *opaque); /* called once, also when pump_start() fails */
     void *opaque;
 };

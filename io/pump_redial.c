@@ -4,7 +4,8 @@
  * How an opener comes to another link: a thread that lives while the link is lost.
  *
  * It makes one attempt after the other, with pauses that double up to a few seconds and are drawn at
- * random below that, so that many sessions that lost their links at once don't dial at once.  For each
+ * random below that, so that many sessions that lost their links at once don't dial at once.  An attempt
+ * may find a way that breaks meanwhile and never hear an answer: the first ones don't wait for long.  For each
  * attempt it has the pump's thread take stock; what it brings back it hands over there and ends.  It also
  * ends when the session does without it, and when an answer says that no attempt can help.
  */
@@ -25,6 +26,8 @@
 enum {
     PAUSE_FIRST_MS = 100, /* before the first attempt: whatever broke the link may last a moment */
     PAUSE_MAX_MS = 5000,
+    PATIENCE_FIRST_MS = 1000, /* with each answer of an attempt */
+    PATIENCE_MAX_MS = 10000,
 };
 
 /* ---- on the pump's thread --------------------------------------------------------------------- */
@@ -117,7 +120,7 @@ static void clear(struct attempt *attempt)
 }
 
 /* Makes one attempt.  Returns whether that was the last. */
-static bool try(struct attempt *attempt)
+static bool try(struct attempt *attempt, int patience_ms)
 {
     struct pump *pump = attempt->pump;
     const struct pump_redial *how = &pump->redial.how;
@@ -127,8 +130,8 @@ static bool try(struct attempt *attempt)
     if (r < 0)
         return r == -ECANCELED;
     attempt->err = (struct error)ERROR_INIT;
-    r = how->resume(how->opaque, attempt->number, &attempt->state, pump->redial.abort_fd,
-                    &attempt->resumed, &final, &attempt->err);
+    r = how->resume(how->opaque, attempt->number, &attempt->state, patience_ms,
+                    pump->redial.abort_fd, &attempt->resumed, &final, &attempt->err);
     if (r == 0) {
         loop_call(pump->loop, hand_over, attempt);
         return true;
@@ -140,15 +143,22 @@ static bool try(struct attempt *attempt)
     return final;
 }
 
+static int twice(int ms, int max_ms)
+{
+    return ms < max_ms / 2 ? 2 * ms : max_ms;
+}
+
 static void *redial(void *opaque)
 {
     struct attempt attempt = {.pump = opaque};
+    int pause = PAUSE_FIRST_MS, patience = PATIENCE_FIRST_MS;
     bool done = false;
 
-    for (int pause = PAUSE_FIRST_MS; !done && rest(attempt.pump, pause);
-         pause = pause < PAUSE_MAX_MS / 2 ? 2 * pause : PAUSE_MAX_MS) {
-        done = try(&attempt);
+    while (!done && rest(attempt.pump, pause)) {
+        done = try(&attempt, patience);
         clear(&attempt);
+        pause = twice(pause, PAUSE_MAX_MS);
+        patience = twice(patience, PATIENCE_MAX_MS);
     }
     tls_thread_end();
     return NULL;

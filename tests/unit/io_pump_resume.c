@@ -30,6 +30,7 @@ static pthread_mutex_t link_lock = PTHREAD_MUTEX_INITIALIZER;
 static int newest_fd;        /* the near end of the newest link; under the lock */
 static atomic_int unlucky;   /* attempts that find nobody */
 static atomic_int no_answer; /* attempts whose answer is lost */
+static atomic_int last_patience;
 static uint32_t last_attempt;
 static struct bs_resume_state last_state; /* what was said in it */
 
@@ -92,13 +93,15 @@ static int read_answer(struct tls *near, struct pump_resumed *ret, struct error 
     return 0;
 }
 
-static int resume(void *opaque, uint32_t attempt, const struct bs_resume_state *state, int abort_fd,
-                  struct pump_resumed *ret, bool *ret_final, struct error *err)
+static int resume(void *opaque, uint32_t attempt, const struct bs_resume_state *state,
+                  int patience_ms, int abort_fd, struct pump_resumed *ret, bool *ret_final,
+                  struct error *err)
 {
     struct tls *near;
     int r;
 
     (void)opaque, (void)abort_fd, (void)ret_final;
+    last_patience = patience_ms;
     if (atomic_load(&unlucky) > 0) {
         atomic_fetch_sub(&unlucky, 1);
         return error_set(err, ECONNREFUSED, "nobody is there");
@@ -311,6 +314,7 @@ static void test_grace_is_over(void **state)
     side_wait_ended(&pair.near);
     side_wait_ended(&pair.far);
     assert_int_equal(pair.near.why.code, ETIMEDOUT);
+    assert_in_range(last_patience, 2000, 10000); /* it was 1000 for the first attempt */
     assert_non_null(strstr(pair.near.why.text, "nobody is there"));
     assert_int_equal(pair.far.why.code, ETIMEDOUT);
     assert_int_equal(
