@@ -28,7 +28,9 @@ now_ms()
 
 # ---- hosts -------------------------------------------------------------------------------------
 
-# set_mode MODE: as which the cell's migrations go; $there are more options for those by the wire
+there=() # more options for migrations by the wire
+
+# set_mode MODE: as which the cell's migrations go
 set_mode()
 {
     local host

@@ -9,7 +9,13 @@
  *     hold back       the same for what comes back
  *     go              all that was kept goes on its way
  *     cut             each connection is reset, and what was kept is gone
+ *     end             each is ended in an orderly way instead, at any byte
+ *     hush            each falls silent for good, and is only reset by the next cut; new ones are carried
+ *     cuts COUNT BYTES SEED   one of these three COUNT times, each after a random number of bytes,
+ *                     BYTES on average: some of them while hands are being shaken
  *     port PORT       what takes PORT's place
+ *
+ * Cuts at random are told on the standard error.
  *
  * One loop of poll(2): pieces are read, wait in their direction's queue while that is held, and are
  * written.
@@ -18,6 +24,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -30,7 +37,10 @@
 #include <unistd.h>
 
 enum { THERE, BACK, DIRECTIONS };
-enum { CONNECTIONS_MAX = 64, LISTENERS_MAX = 9 };
+enum { CONNECTIONS_MAX = 64, LISTENERS_MAX = 9, HANDSHAKE_BYTES = 4096 };
+
+enum how { RESET, ORDERLY, SILENT, HOWS };
+static const char *const how_names[HOWS] = {"cut", "end", "hush"};
 
 struct piece {
     STAILQ_ENTRY(piece) link;
@@ -43,6 +53,8 @@ struct connection {
     int fd[DIRECTIONS];     /* what goes in this direction is read here, and written to the other */
     bool ended[DIRECTIONS]; /* nothing more will be read */
     bool blocked[DIRECTIONS]; /* the other end takes nothing for now */
+    bool told_to_end;         /* what comes is dropped, until both sides have heard it */
+    bool silent;              /* nothing is read or written any more */
     STAILQ_HEAD(, piece) pieces[DIRECTIONS];
 };
 
@@ -55,11 +67,24 @@ static struct connection *connections[CONNECTIONS_MAX];
 static struct listener listeners[LISTENERS_MAX]; /* the first one is for PORT */
 static size_t listener_count;
 static bool held[DIRECTIONS];
+static struct {
+    uint64_t random; /* the generator's state */
+    uint64_t mean;   /* bytes between two cuts */
+    uint64_t left;   /* bytes before the next one */
+    unsigned done, count;
+    char command[256];
+} cuts;
 
 static void die(const char *what)
 {
     fprintf(stderr, "wire: %s: %s\n", what, strerror(errno));
     exit(1);
+}
+
+static void say(const char *command)
+{
+    printf("%s\n", command);
+    fflush(stdout);
 }
 
 /* ---- connections ------------------------------------------------------------------------------ */
@@ -72,17 +97,23 @@ static void drop_first(struct connection *connection, int direction)
     free(piece);
 }
 
+static void drop_all(struct connection *connection)
+{
+    for (int direction = THERE; direction < DIRECTIONS; direction++)
+        while (!STAILQ_EMPTY(&connection->pieces[direction]))
+            drop_first(connection, direction);
+}
+
 /* By RST rather than FIN if RESET. */
 static void close_connection(struct connection **slot, bool reset)
 {
     const struct linger linger = {.l_onoff = 1};
 
+    drop_all(*slot);
     for (int direction = THERE; direction < DIRECTIONS; direction++) {
         if (reset)
             setsockopt((*slot)->fd[direction], SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
         close((*slot)->fd[direction]);
-        while (!STAILQ_EMPTY(&(*slot)->pieces[direction]))
-            drop_first(*slot, direction);
     }
     free(*slot);
     *slot = NULL;
@@ -103,33 +134,53 @@ static void read_piece(struct connection *connection, int direction)
     piece->done = 0;
     piece->length = n > 0 ? (size_t)n : 0;
     connection->ended[direction] = n <= 0;
-    STAILQ_INSERT_TAIL(&connection->pieces[direction], piece, link);
+    if (connection->told_to_end)
+        free(piece);
+    else
+        STAILQ_INSERT_TAIL(&connection->pieces[direction], piece, link);
+}
+
+/* How much of a piece may be written before the next cut at random. */
+static size_t until_cut(size_t length)
+{
+    return cuts.done < cuts.count && cuts.left < length ? (size_t)cuts.left : length;
+}
+
+/* Returns false when there has to be a cut first. */
+static bool write_piece(struct connection *connection, int direction, struct piece *piece)
+{
+    size_t length = until_cut(piece->length - piece->done);
+    int to = connection->fd[!direction];
+    ssize_t n;
+
+    if (piece->length == 0) {
+        shutdown(to, SHUT_WR);
+        drop_first(connection, direction);
+        return true;
+    }
+    if (length == 0)
+        return false;
+    n = send(to, piece->data + piece->done, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    connection->blocked[direction] = n < 0 && errno == EAGAIN;
+    if (n < 0 && errno != EAGAIN) /* it takes no more, and its sender will hear of it */
+        n = (ssize_t)(piece->length - piece->done);
+    else if (n > 0 && cuts.done < cuts.count)
+        cuts.left -= (size_t)n;
+    piece->done += n > 0 ? (size_t)n : 0;
+    if (piece->done == piece->length)
+        drop_first(connection, direction);
+    return true;
 }
 
 /* Writes what is not held. */
 static void write_pieces(struct connection *connection, int direction)
 {
-    int to = connection->fd[!direction];
     struct piece *piece;
 
-    while (!held[direction] && !connection->blocked[direction] &&
-           (piece = STAILQ_FIRST(&connection->pieces[direction]))) {
-        ssize_t n;
-
-        if (piece->length == 0) {
-            shutdown(to, SHUT_WR);
-            drop_first(connection, direction);
-            continue;
-        }
-        n = send(to, piece->data + piece->done, piece->length - piece->done,
-                 MSG_NOSIGNAL | MSG_DONTWAIT);
-        connection->blocked[direction] = n < 0 && errno == EAGAIN;
-        if (n < 0 && errno != EAGAIN) /* it takes no more, and its sender will hear of it */
-            n = (ssize_t)(piece->length - piece->done);
-        piece->done += n > 0 ? (size_t)n : 0;
-        if (piece->done == piece->length)
-            drop_first(connection, direction);
-    }
+    while (!held[direction] && !connection->silent && !connection->blocked[direction] &&
+           (piece = STAILQ_FIRST(&connection->pieces[direction])))
+        if (!write_piece(connection, direction, piece))
+            return;
 }
 
 static bool is_over(const struct connection *connection)
@@ -182,28 +233,100 @@ static void accept_one(const struct listener *listener)
     connections[i] = connection;
 }
 
+/* ---- cuts ------------------------------------------------------------------------------------- */
+
+static void end_connection(struct connection *connection)
+{
+    connection->told_to_end = true;
+    drop_all(connection);
+    for (int direction = THERE; direction < DIRECTIONS; direction++)
+        shutdown(connection->fd[direction], SHUT_WR);
+}
+
+static void cut_all(enum how how)
+{
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+        if (!connections[i])
+            continue;
+        if (how == RESET || connections[i]->silent)
+            close_connection(&connections[i], true);
+        else if (how == ORDERLY)
+            end_connection(connections[i]);
+        else
+            connections[i]->silent = true;
+    }
+}
+
+/* splitmix64, below BOUND */
+static uint64_t draw(uint64_t bound)
+{
+    uint64_t z = cuts.random += UINT64_C(0x9e3779b97f4a7c15);
+
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (z ^ z >> 31) % bound;
+}
+
+/* One in eight comes before, or while, another connection takes the place of the last. */
+static void draw_next_cut(void)
+{
+    cuts.left = 1 + (draw(8) == 0 ? draw(HANDSHAKE_BYTES) : draw(2 * cuts.mean));
+}
+
+static void cut_at_random(void)
+{
+    enum how how;
+
+    if (cuts.done == cuts.count || cuts.left > 0)
+        return;
+    how = (enum how)draw(HOWS);
+    cut_all(how);
+    cuts.done++;
+    fprintf(stderr, "wire: %u of %u: %s\n", cuts.done, cuts.count, how_names[how]);
+    draw_next_cut();
+    if (cuts.done == cuts.count)
+        say(cuts.command);
+}
+
+static void begin_cuts(const char *command)
+{
+    if (sscanf(command, "cuts %u %" SCNu64 " %" SCNu64, &cuts.count, &cuts.mean, &cuts.random) !=
+            3 ||
+        cuts.mean == 0) {
+        errno = EINVAL;
+        die(command);
+    }
+    snprintf(cuts.command, sizeof cuts.command, "%s", command);
+    cuts.done = 0;
+    draw_next_cut();
+}
+
 /* ---- commands --------------------------------------------------------------------------------- */
 
 static void execute(char *command)
 {
-    if (strcmp(command, "hold there") == 0) {
+    enum how how = RESET;
+
+    while (how < HOWS && strcmp(command, how_names[how]) != 0)
+        how++;
+    if (how < HOWS) {
+        cut_all(how);
+    } else if (strcmp(command, "hold there") == 0) {
         held[THERE] = true;
     } else if (strcmp(command, "hold back") == 0) {
         held[BACK] = true;
     } else if (strcmp(command, "go") == 0) {
         held[THERE] = held[BACK] = false;
-    } else if (strcmp(command, "cut") == 0) {
-        for (size_t i = 0; i < CONNECTIONS_MAX; i++)
-            if (connections[i])
-                close_connection(&connections[i], true);
+    } else if (strncmp(command, "cuts ", 5) == 0) {
+        begin_cuts(command);
+        return;
     } else if (strncmp(command, "port ", 5) == 0) {
         listeners[0].to = local_address(1, command + 5);
     } else {
         errno = EINVAL;
         die(command);
     }
-    printf("%s\n", command);
-    fflush(stdout);
+    say(command);
 }
 
 /* Returns false at the end of commands. */
@@ -247,7 +370,7 @@ static short events_of(const struct connection *connection, int direction)
         events |= POLLIN;
     if (connection->blocked[!direction])
         events |= POLLOUT;
-    return events;
+    return connection->silent ? 0 : events;
 }
 
 static void handle_connection(struct connection *connection, int direction, short revents)
@@ -325,6 +448,7 @@ int main(int argc, char **argv)
         die("can't write the port");
     for (;;) {
         write_all();
+        cut_at_random();
         wait_and_read(&commands);
     }
 }

@@ -7,10 +7,11 @@
 #
 #     TIMES=N        migrations in a row with address and undefined-behaviour sanitizers (default 20)
 #     MEGABYTES=N    carried by forward (default 10000)
+#     CUTS=N         of the link, meanwhile, in another run (default 200); SEED=N: where and how
 #     FAULTS=N       seconds of random faults, in each mode (default 150)
 #     TURNS=N        there and back in each mode (default 20)
-#     ONLY=WORD      only what has this word: address, faults, thread, valgrind, forward, modes,
-#                    qemu10, linux
+#     ONLY=WORD      only what has this word: address, faults, thread, valgrind, forward, resume,
+#                    modes, qemu10, linux
 set -euo pipefail
 
 source=$1 build=$2
@@ -103,6 +104,7 @@ if wanted valgrind && command -v valgrind >/dev/null; then
         --errors-for-leak-kinds=definite
 fi
 alone forward "$srcdir/slow-forward.sh" 64 "${MEGABYTES:-10000}"
+alone resume "$srcdir/slow-resume.sh" 8 "${MEGABYTES:-10000}" "${CUTS:-200}"
 alone modes "$srcdir/slow-modes.sh" "${TURNS:-20}"
 alone qemu10 "$srcdir/slow-qemu10.sh"
 alone linux "$srcdir/slow-linux.sh"
