@@ -77,14 +77,6 @@ END
     run_host "$1"
 }
 
-# kill_daemon HOST
-kill_daemon()
-{
-    kill -KILL "${pid_of[$1]}"
-    wait "${pid_of[$1]}" 2>/dev/null || :
-    unset "pid_of[$1]"
-}
-
 # reboot HOST: what is left of a host that was switched off: its disks
 reboot()
 {
@@ -479,7 +471,7 @@ no_traces()
     local found
     found=$(cd "$tmp/$1" && find run state/migrations pool \
         \( -path 'run/in-*' -o -path 'run/out-*' -o -path 'state/migrations/*' \
-        -o -path 'pool/*' ! -name 'guest-vd?.*' \) 2>/dev/null | sort)
+        -o -path 'pool/*' ! -name 'guest-vd?.qcow2' ! -name 'guest-vd?.raw' \) 2>/dev/null | sort)
     [ -z "$found" ]
 }
 

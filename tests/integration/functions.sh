@@ -212,6 +212,14 @@ end_daemon()
     [ -z "$what" ]
 }
 
+# kill_daemon NAME: it has no time to do anything
+kill_daemon()
+{
+    kill -KILL "${pid_of[$1]}"
+    wait "${pid_of[$1]}" 2>/dev/null || :
+    unset "pid_of[$1]"
+}
+
 # Also for a child that was not yet waited for.
 process_is_gone()
 {

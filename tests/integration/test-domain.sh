@@ -54,13 +54,6 @@ expect_state()
     is_in_state "$1" "$2" || fail "$1 is $(field "$1" .state), not $2"
 }
 
-kill_daemon()
-{
-    kill -KILL "${pid_of[host]}"
-    wait "${pid_of[host]}" || :
-    unset 'pid_of[host]'
-}
-
 start_daemon host
 make_disk "$tmp/host/pool/web.raw"
 
@@ -120,7 +113,7 @@ kill -0 "$pid" || fail "the guest has ended with the daemon"
 start_daemon host
 expect_state web running
 [ "$(field web .pid)" = "$pid" ] || fail "another QEMU was found"
-kill_daemon
+kill_daemon host
 kill -0 "$pid" || fail "the guest has ended with the killed daemon"
 start_daemon host
 expect_state web running
@@ -129,7 +122,7 @@ wait_for "shutdown of web" is_in_state web 'shut off'
 
 # What happens meanwhile is noticed as well.
 start web
-kill_daemon
+kill_daemon host
 kill -KILL "$(cat "$tmp"/host/run/*.pid)"
 start_daemon host
 expect_state web 'shut off'

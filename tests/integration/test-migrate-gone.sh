@@ -29,13 +29,6 @@ dropped()
     expect_failure "no migration of a guest named guest runs here" at a job abort guest
 }
 
-kill_daemon()
-{
-    kill -KILL "${pid_of[$1]}"
-    wait "${pid_of[$1]}" 2>/dev/null || :
-    unset "pid_of[$1]"
-}
-
 start_daemon a 'ping = "200ms"'
 start_daemon b "qemu_binary = \"$(slow_qemu 1000000)\""
 new_guest a guest 1 qcow2

@@ -22,13 +22,6 @@ way_to_b()
     port_of[way]=$(<"$tmp/relay.port")
 }
 
-kill_daemon()
-{
-    kill -KILL "${pid_of[$1]}"
-    wait "${pid_of[$1]}" 2>/dev/null || :
-    unset "pid_of[$1]"
-}
-
 # settled HOST: the journal there holds nothing any more
 journal_is_empty()
 {

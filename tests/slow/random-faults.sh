@@ -49,7 +49,8 @@ restart()
     run_host "$1"
 }
 
-kill_daemon()
+# kill_and_run HOST: SIGKILL
+kill_and_run()
 {
     kill -KILL "${pid_of[$1]}"
     wait "${pid_of[$1]}" 2>/dev/null || :
@@ -86,8 +87,8 @@ inject()
     destination-silent) pause_daemon "$there" 5 ;;
     stop-source) restart "$here" ;;
     stop-destination) restart "$there" ;;
-    kill-source) kill_daemon "$here" ;;
-    kill-destination) kill_daemon "$there" ;;
+    kill-source) kill_and_run "$here" ;;
+    kill-destination) kill_and_run "$there" ;;
     kill-qemu) kill_incoming ;;
     kill-and-give-up)
         kill_incoming
