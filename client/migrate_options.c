@@ -259,7 +259,7 @@ static int check_needs(const struct bs_migrate_args *args, bool suspend, struct 
         bool given, satisfied;
         const char *option, *need;
     } needs[] = {
-        {args->disks.disks_len > 0, args->flags & copy, "migrate-disks",
+        {args->disks.disks_len > 0, args->flags & (copy | BS_MIGRATE_OFFLINE), "migrate-disks",
          "--copy-storage-all or --copy-storage-inc"},
         {args->flags & BS_MIGRATE_SYNCHRONOUS_WRITES, args->flags & copy,
          "copy-storage-synchronous-writes", "--copy-storage-all or --copy-storage-inc"},
