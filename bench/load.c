@@ -9,13 +9,10 @@
 
 #include "bench/load.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const struct {
@@ -39,26 +36,6 @@ static const char usage[] =
     "  --count N    connections (default 1000)\n"
     "  --fill       hold: streams that are full\n"
     "  --limit S    seconds after which a tunnel that hangs is given up (default 120)\n";
-
-void load_die(int error, const char *format, ...)
-{
-    va_list arguments;
-
-    fputs("load: ", stderr);
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "%s%s\n", error ? ": " : "", error ? strerror(error) : "");
-    exit(1);
-}
-
-double load_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 static void parse(struct load *load, int argc, char **argv)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * What the files of the load generator share.  It ends at the first thing that goes wrong, with a
+ * What the files of the load generator share, and bare-tls in part.  They end at the first thing that goes wrong, with a
  * sentence on standard error and status 1: a run with an error in it has no result.
  */
 #ifndef BENCH_LOAD_H

@@ -8,8 +8,40 @@ configured as it is."""
 import getpass
 import os
 import shutil
+import textwrap
 
 from procs import Failure, Group, answers, free_port, run, wait_for
+
+
+# The load generator's arguments, by the name of the mode.
+LOADS = {
+    "bulk1": ("bulk", "--streams=1"),
+    "bulk3": ("bulk", "--streams=3"),
+    "bulk64": ("bulk", "--streams=64"),
+    "bulk256": ("bulk", "--streams=256"),
+    "nbd": ("nbd", "--streams=3"),
+    "ping": ("ping", "--streams=0"),
+    "ping-bulk": ("ping", "--streams=3"),
+    "stalled": ("stalled",),
+    "connect": ("connect", "--count=1000"),
+}
+
+CIPHERSUITE = "TLS_AES_128_GCM_SHA256"
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def make_ca(build, folder):
+    run([f"{build}/client/bistream", "pki", "ca", f"--pki-dir={folder}/ca"])
+
+
+def make_certificate(build, folder, host):
+    """A certificate of the CA in FOLDER for whoever uses the folder HOST/pki."""
+    run([f"{build}/client/bistream", "pki", "host", "host.bench", f"--pki-dir={folder}/ca",
+         f"--out={host}/pki", "--ip=127.0.0.1"])
 
 
 class Peer:
@@ -39,7 +71,7 @@ class Peer:
     def write(self, name, text, mode=0o600):
         path = f"{self.folder}/{name}"
         with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(textwrap.dedent(text).lstrip())
         os.chmod(path, mode)
         return path
 
@@ -68,14 +100,22 @@ class Peer:
         os.makedirs(self.folder)
         self.start_ends()
         self.wait_for("its socket", lambda: os.path.exists(self.near))
+        self.processes.rest()
 
     def start_ends(self):
         raise NotImplementedError
+
+    def command(self, mode, seconds):
+        """What measures it, and prints JSON; None: it has nothing to measure in that mode."""
+        return [f"{self.build}/bench/load", *LOADS[mode], f"--near={self.near}", f"--far={self.far}",
+                f"--seconds={seconds}"]
 
     def stop(self):
         self.processes.stop()
 
     def cpu(self):
+        """Seconds that both ends have used, as soon as they have nothing more to do."""
+        self.processes.settle()
         return self.processes.cpu()
 
 
@@ -145,10 +185,9 @@ class Bistream(Peer):
     name, title = "bistream", "bistream"
 
     def start_ends(self):
-        self.bistream = f"{self.build}/client/bistream"
-        run([self.bistream, "pki", "ca", f"--pki-dir={self.folder}/ca"])
+        make_ca(self.build, self.folder)
         ports = [self.start_daemon(host) for host in ("near-host", "far-host")]
-        self.client = [self.bistream, "-c", f"{self.folder}/near-host/control"]
+        self.client = [f"{self.build}/client/bistream", "-c", f"{self.folder}/near-host/control"]
         run([*self.client, "forward", "--detach", f"bistream://127.0.0.1:{self.port(ports[1])}",
              f"{self.near}:{self.far}"])
 
@@ -156,8 +195,7 @@ class Bistream(Peer):
         """Returns its port."""
         folder = f"{self.folder}/{host}"
         os.makedirs(folder)
-        run([self.bistream, "pki", "host", f"{host}.bench", f"--pki-dir={self.folder}/ca",
-             f"--out={folder}/pki", "--ip=127.0.0.1"])
+        make_certificate(self.build, self.folder, folder)
         config = self.write(f"{host}/conf", f"""
             listen = "127.0.0.1:0"
             control_socket = "{folder}/control"
@@ -181,4 +219,130 @@ class Bistream(Peer):
         return port
 
 
-PEERS = (NoTunnel, OpenSSH, Bistream)
+class BareTLS(Peer):
+    """One connection and nothing around it; a program of its own measures it."""
+
+    name, title = "bare", "bare TLS connection, 16 KiB writes"
+
+    def start(self):
+        os.makedirs(self.folder)
+        make_ca(self.build, self.folder)
+        make_certificate(self.build, self.folder, self.folder)
+
+    def command(self, mode, seconds):
+        if mode != "bulk1":
+            return None
+        return [f"{self.build}/bench/bare-tls", f"{self.folder}/pki", str(seconds)]
+
+
+class TLSPeer(Peer):
+    """Two processes, and a TLS connection for each stream."""
+
+    def start_ends(self):
+        make_ca(self.build, self.folder)
+        make_certificate(self.build, self.folder, self.folder)
+        self.pki = f"{self.folder}/pki"
+        port = free_port()
+        self.start_server(port)
+        self.wait_for("its port", lambda: answers(port))
+        self.start_client(port)
+
+    def start_server(self, port):
+        raise NotImplementedError
+
+    def start_client(self, port):
+        raise NotImplementedError
+
+
+class Stunnel(TLSPeer):
+    name, title, package = "stunnel", "stunnel, TLS per stream", "stunnel4"
+    programs = ("stunnel4",)
+
+    def start_end(self, client, accept, connect):
+        config = self.write(f"client-{client}.conf", f"""
+            foreground = yes
+            pid =
+            debug = warning
+            [tunnel]
+            cert = {self.pki}/hostcert.pem
+            key = {self.pki}/hostkey.pem
+            CAfile = {self.pki}/cacert.pem
+            verifyChain = yes
+            sslVersionMin = TLSv1.3
+            ciphersuites = {CIPHERSUITE}
+            client = {client}
+            accept = {accept}
+            connect = {connect}
+            """)
+        self.spawn(self.program("stunnel4"), config)
+
+    def start_server(self, port):
+        self.start_end("no", f"127.0.0.1:{port}", self.far)
+
+    def start_client(self, port):
+        self.start_end("yes", self.near, f"127.0.0.1:{port}")
+
+
+class HAProxy(TLSPeer):
+    name, title, package = "haproxy", "haproxy, TLS per stream", "haproxy"
+    programs = ("haproxy",)
+
+    def start_end(self, name, bind, server):
+        pem = self.write("both.pem", read(f"{self.pki}/hostcert.pem") + read(f"{self.pki}/hostkey.pem"))
+        tls = (f"ssl crt {pem} ca-file {self.pki}/cacert.pem verify required "
+               f"ssl-min-ver TLSv1.3 ciphersuites {CIPHERSUITE}")
+        config = self.write(f"{name}.cfg", f"""
+            global
+                maxconn 4096
+            defaults
+                mode tcp
+                timeout connect 10s
+                timeout client 1h
+                timeout server 1h
+            listen tunnel
+                bind {bind.format(tls=tls)}
+                server other {server.format(tls=tls)}
+            """)
+        self.spawn(self.program("haproxy"), "-db", "-f", config)
+
+    def start_server(self, port):
+        self.start_end("server", f"127.0.0.1:{port} {{tls}}", f"unix@{self.far}")
+
+    def start_client(self, port):
+        self.start_end("client", f"unix@{self.near}", f"127.0.0.1:{port} {{tls}}")
+
+
+class Socat(TLSPeer):
+    """Forks for each stream."""
+
+    name, title, package = "socat", "socat, TLS per stream", "socat"
+    programs = ("socat",)
+
+    def start_end(self, *addresses):
+        # Its options don't reach TLS 1.3's ciphersuites; OpenSSL's own configuration does.
+        config = self.write("openssl.cnf", f"""
+            openssl_conf = init
+            [init]
+            ssl_conf = ssl
+            [ssl]
+            system_default = tls
+            [tls]
+            MinProtocol = TLSv1.3
+            Ciphersuites = {CIPHERSUITE}
+            """)
+        tls = (f"cert={self.pki}/hostcert.pem,key={self.pki}/hostkey.pem,"
+               f"cafile={self.pki}/cacert.pem,verify=1,nodelay")
+        self.spawn(self.program("socat"), "-b", "131072",
+                   *(address.format(tls=tls) for address in addresses),
+                   env={**os.environ, "OPENSSL_CONF": config})
+
+    def start_server(self, port):
+        self.start_end(f"OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,backlog=1024,{{tls}}",
+                       f"UNIX-CONNECT:{self.far}")
+
+    def start_client(self, port):
+        self.start_end(f"UNIX-LISTEN:{self.near},fork,backlog=1024",
+                       f"OPENSSL:127.0.0.1:{port},{{tls}}")
+
+
+PEERS = (NoTunnel, BareTLS, OpenSSH, HAProxy, Stunnel, Socat, Bistream)

@@ -25,6 +25,12 @@ def stat_of(pid):
         return None
 
 
+def started(pid):
+    """When the process was, so that no other of the same pid is taken for it."""
+    stat = stat_of(pid)
+    return stat and stat[19]
+
+
 def tree(roots):
     """ROOTS and all their descendants that live, parents first."""
     children = {}
@@ -76,6 +82,7 @@ class Group:
 
     def __init__(self):
         self.roots = []
+        self.at_rest = set()
 
     def spawn(self, args, log, env=None):
         """Starts a process, whose words go to the file LOG."""
@@ -94,14 +101,25 @@ class Group:
     def pids(self):
         return tree([process.pid for process in self.roots if process.poll() is None])
 
+    def settle(self, seconds=5):
+        """Waits for the end of what they have started for a run.  Before that no sum of theirs is right:
+        a child's time comes to its parent in between."""
+        deadline = time.monotonic() + seconds
+        while not self.at_rest.issuperset(self.pids()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def rest(self):
+        """Now only those run that always do."""
+        self.at_rest = set(self.pids())
+
     def cpu(self):
-        """Seconds that all of them have used, with children that have ended and were waited for."""
+        """Seconds that all of them have used, with children that have ended."""
         stats = filter(None, map(stat_of, self.pids()))
         return sum(sum(map(int, stat[11:15])) for stat in stats) / TICKS
 
     def stop(self):
         """Ends them, the last started first; those that don't end in time by SIGKILL."""
-        left = self.pids()
+        left = {pid: started(pid) for pid in self.pids()}
         for process in reversed(self.roots):
             if process.poll() is None:
                 process.terminate()
@@ -111,8 +129,6 @@ class Group:
                     process.kill()
                     process.wait()
         self.roots = []
-        for pid in left:
-            try:
+        for pid, when in left.items():
+            if when and started(pid) == when:
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass

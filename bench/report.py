@@ -11,6 +11,7 @@ import time
 # Columns: heading, mode, key, how much of it is one, digits.
 COLUMNS = (
     ("1 stream GB/s", "bulk1", "rate", 1e9, 2),
+    ("CPU s/GB", "bulk1", "cpu", 1, 2),
     ("3 GB/s", "bulk3", "rate", 1e9, 2),
     ("CPU s/GB", "bulk3", "cpu", 1, 2),
     ("64 GB/s", "bulk64", "rate", 1e9, 2),
@@ -49,6 +50,16 @@ def print_tables(peers, modes, results):
                                          for text, width in zip(row[1:], widths[1:])), sep="  ")
 
 
+def print_figures(figures):
+    """Each on a line, and whether it is reached."""
+    if figures:
+        print("\nWhat bistream must reach:")
+    for figure in figures:
+        sign = ">=" if figure["at_least"] else "<="
+        print(f"  {figure['figure']:<52} {figure['value']:9.2f}   {sign} {figure['limit']:<6g} "
+              f"{'reached' if figure['reached'] else 'NOT reached'}")
+
+
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
@@ -56,10 +67,11 @@ def machine():
             "kernel": platform.release(), "load": os.getloadavg()[0]}
 
 
-def write_json(arguments, results, runs):
+def write_json(arguments, results, runs, figures):
     path = f"{arguments.out}/results.json"
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"date": time.strftime("%Y-%m-%d %H:%M:%S %z"), "machine": machine(),
                    "rounds": arguments.rounds, "seconds": arguments.seconds,
-                   "medians": results, "runs": runs}, file, indent=1)
-    print(f"\n{path}")
+                   "command": sys.argv, "medians": results,
+                   "figures": figures, "runs": runs}, file, indent=1)
+    print(f"\nwritten: {path}")

@@ -13,30 +13,17 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 
 sys.dont_write_bytecode = True
 
 # pylint: disable=wrong-import-position
+import plot
 import report
-from peers import PEERS
-from procs import Failure
-
-# The load generator's arguments, by the name of the mode.
-LOADS = {
-    "bulk1": ("bulk", "--streams=1"),
-    "bulk3": ("bulk", "--streams=3"),
-    "bulk64": ("bulk", "--streams=64"),
-    "bulk256": ("bulk", "--streams=256"),
-    "nbd": ("nbd", "--streams=3"),
-    "ping": ("ping", "--streams=0"),
-    "ping-bulk": ("ping", "--streams=3"),
-    "stalled": ("stalled",),
-    "connect": ("connect", "--count=1000"),
-}
-
+from figures import tunnel_figures
+from peers import LOADS, PEERS
+from procs import Failure, run
 
 def choice(text, all_names, what):
     """The names in TEXT, separated by commas or blanks; all when it is empty."""
@@ -54,10 +41,11 @@ def parse_arguments():
     parser.add_argument("--seconds", default="", help="how long one takes (1)")
     parser.add_argument("--peers", default="", help=" ".join(peer.name for peer in PEERS))
     parser.add_argument("--modes", default="", help=" ".join(LOADS))
-    parser.add_argument("--out", default=".", help="folder of results.json")
+    parser.add_argument("--out", default=".", help="folder of results.json and results.svg")
     arguments = parser.parse_args()
     arguments.rounds = int(arguments.rounds or 5)
     arguments.seconds = float(arguments.seconds or 1)
+    arguments.out = os.path.abspath(arguments.out)
     arguments.build = os.path.abspath(arguments.build)
     arguments.peers = choice(arguments.peers, [peer.name for peer in PEERS], "peer")
     arguments.modes = choice(arguments.modes, LOADS, "mode")
@@ -91,15 +79,16 @@ def stop_peers(peers):
 
 def measure(arguments, peer, mode):
     """One run: what the load generator says, with the seconds of CPU that the tunnel has used."""
+    command = peer.command(mode, arguments.seconds)
+    if not command:
+        return {}
     before = peer.cpu()
-    done = subprocess.run([f"{arguments.build}/bench/load", *LOADS[mode], f"--near={peer.near}",
-                           f"--far={peer.far}", f"--seconds={arguments.seconds}"],
-                          capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        return {"error": done.stderr.strip() or f"the load generator ended with {done.returncode}"}
-    result = json.loads(done.stdout)
+    try:
+        result = json.loads(run(command))
+    except Failure as failure:
+        return {"error": str(failure)}
     if result.get("bytes"):
-        result["cpu"] = (peer.cpu() - before) / result["bytes"] * 1e9
+        result.setdefault("cpu", (peer.cpu() - before) / result["bytes"] * 1e9)
     return result
 
 
@@ -140,8 +129,12 @@ def main():
             stop_peers(peers)
     results = {peer.name: {mode: medians(runs[peer.name][mode]) for mode in arguments.modes}
                for peer in peers}
+    figures = tunnel_figures(results)
     report.print_tables(peers, arguments.modes, results)
-    report.write_json(arguments, results, runs)
+    report.print_figures(figures)
+    report.write_json(arguments, results, runs, figures)
+    no_plot = plot.draw(f"{arguments.out}/results.svg", peers, results)
+    print(f"no plot: {no_plot}" if no_plot else f"written: {arguments.out}/results.svg")
 
 
 if __name__ == "__main__":
