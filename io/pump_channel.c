@@ -196,14 +196,17 @@ static void discard_queued(struct pump_channel *channel)
                             iov[0].iov_len + (parts > 1 ? iov[1].iov_len : 0));
 }
 
-size_t channel_data(void *opaque, uint32_t number, const uint8_t *data, size_t length)
+size_t channel_data(void *opaque, uint32_t number, const struct iovec *pieces, int count)
 {
+    const struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
     struct pump *pump = opaque;
     struct pump_channel *channel;
+    size_t length = mux_pieces_length(pieces, count);
     ssize_t n;
 
     if (number == 0) {
-        calls_feed(pump, data, length);
+        for (int i = 0; i < count; i++)
+            calls_feed(pump, pieces[i].iov_base, pieces[i].iov_len);
         return length;
     }
     channel = find(pump, number);
@@ -213,7 +216,7 @@ size_t channel_data(void *opaque, uint32_t number, const uint8_t *data, size_t l
     if (channel->state == CHANNEL_DIALLING || channel->full)
         return 0;
     do
-        n = send(channel->fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+        n = sendmsg(channel->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n < 0 && errno != EAGAIN) {
         out_breaks(channel);

@@ -75,7 +75,7 @@ enum { PUMP_BUCKETS = 1024 }; /* numbers rise, so that the low bits spread well 
 
 /* The session's callbacks for channels. */
 void channel_opened(void *opaque, uint32_t number, const char *endpoint);
-size_t channel_data(void *opaque, uint32_t number, const uint8_t *data, size_t length);
+size_t channel_data(void *opaque, uint32_t number, const struct iovec *pieces, int count);
 void channel_eof(void *opaque, uint32_t number);
 void channel_writable(void *opaque, uint32_t number);
 void channel_was_reset(void *opaque, uint32_t number, uint64_t code, const char *text);
@@ -204,6 +204,9 @@ enum pump_state {
     PUMP_ENDED,   /* the link is closed and ended() was told; the loop only serves callers */
 };
 
+/* Bytes of records that are decrypted before they are passed on. */
+enum { LINK_INPUT_MAX = 240 * 1024 };
+
 struct pump {
     char *name;                    /* constant */
     struct pump_handlers handlers; /* constant */
@@ -252,8 +255,9 @@ struct pump {
 
     struct pump_calls calls;
 
-    uint8_t staging[BS_FRAME_MESSAGE_MAX]; /* one TLS record, in either direction */
-    struct error why;                      /* of the end, once why_known */
+    uint8_t staging[BS_FRAME_MESSAGE_MAX];                /* one TLS record that goes out */
+    uint8_t input[LINK_INPUT_MAX + BS_FRAME_MESSAGE_MAX]; /* those that came in */
+    struct error why;                                     /* of the end, once why_known */
 
     pthread_mutex_t lock; /* a leaf, nothing is called under it; guards what follows */
     pthread_cond_t ended_changed;

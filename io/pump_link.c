@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * The pump and its link: TLS records in, TLS records out, one message buffer for both.
+ * The pump and its link: TLS records in, TLS records out.
  *
- * A record is decrypted into the staging buffer and handed to the session, which writes its bytes
- * to a local socket before the next record is decrypted: they are in the processor's cache all the
- * way.  In the other direction the session puts messages for one record into the same buffer, the
- * record is encrypted behind those before it, and the gathered records go out in one send(2).
+ * Records are decrypted behind each other, no more than the processor's cache holds, and handed to
+ * the session together, which writes each channel's bytes to its local socket in one piece.  In the
+ * other direction the session puts messages for one record into the staging buffer, the record is
+ * encrypted behind those before it, and the gathered records go out in one send(2).
  *
  * In each round of the loop the link is read and written up to a bound, so that local sockets and
  * timers get their turns.  No more is gathered than the session asks for: a message that turns
@@ -15,32 +15,46 @@
 #include "config.h"
 
 #include "io/pump_internal.h"
+#include "common/checked.h"
 
 #include <errno.h>
+
+/* Decrypts records until MOST bytes are there or the link has no more.  Returns what came last, as
+ * tls_read() does. */
+static ssize_t read_records(struct pump *pump, size_t most, size_t *ret_length, struct error *err)
+{
+    ssize_t n = 1;
+
+    for (*ret_length = 0; n > 0 && *ret_length < most;) {
+        n = tls_read(pump->link, pump->input + *ret_length, sizeof pump->input - *ret_length, err);
+        if (n > 0)
+            *ret_length += (size_t)n;
+    }
+    return n;
+}
 
 void link_read(struct pump *pump, size_t budget)
 {
     struct error err = ERROR_INIT;
-    size_t used = 0;
+    size_t used = 0, length;
+    ssize_t n = 1;
 
-    while (pump->link && used < budget && !pump->session_over && !pump->fault &&
+    while (n > 0 && pump->link && used < budget && !pump->session_over && !pump->fault &&
            mux_session_wants_receive(pump->session)) {
-        ssize_t n = tls_read(pump->link, pump->staging, sizeof pump->staging, &err);
+        uint64_t now = loop_now(pump->loop);
+        size_t gather = mux_session_gather(pump->session, now);
 
-        if (n == -EAGAIN)
-            break;
-        if (n == 0 && mux_session_hangup(pump->session))
-            return;
-        if (n == 0)
-            error_set(&err, ECONNRESET, "%s closed the link without ending the session",
-                      pump->peer);
-        if (n <= 0) {
-            pump_break(pump, &err);
-            return;
-        }
-        used += (size_t)n;
-        mux_session_receive(pump->session, pump->staging, (size_t)n, loop_now(pump->loop));
+        n = read_records(pump, min_size(gather, LINK_INPUT_MAX), &length, &err);
+        mux_session_receive(pump->session, pump->input, length, now);
+        used += length;
     }
+    if (n > 0 || n == -EAGAIN || pump->session_over || !pump->link)
+        return;
+    if (n == 0 && mux_session_hangup(pump->session))
+        return;
+    if (n == 0)
+        error_set(&err, ECONNRESET, "%s closed the link without ending the session", pump->peer);
+    pump_break(pump, &err);
 }
 
 void link_ready(void *opaque, uint32_t events)

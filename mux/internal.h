@@ -108,8 +108,8 @@ struct mux_channel {
     uint64_t reset_code;
     char *reset_text; /* NULL: none */
     bool heard;       /* a frame for it came, so the peer knows it */
-    bool given_up;    /* mux_channel_reset() came too late for a RESET; nothing more is told of it */
-    bool taken_said;  /* the last mux_session_resume_state() acknowledged the peer's EOF */
+    bool given_up;   /* mux_channel_reset() came too late for a RESET; nothing more is told of it */
+    bool taken_said; /* the last mux_session_resume_state() acknowledged the peer's EOF */
 
     /* Our half, positions from the start of the stream: acked <= sent <= queued <= send_limit.
      * OUT holds what lies between acked and queued. */
@@ -165,6 +165,16 @@ struct mux_input {
     struct mux_channel *channel; /* that it is for; NULL: none, or forgotten */
     char text[BS_TEXT_MAX + 1];  /* of OPEN, RESET, CLOSE */
     size_t text_used;
+};
+
+/* DATA that came and hasn't been offered to its socket yet: see stream.c. */
+struct mux_gather {
+    struct mux_piece {
+        struct mux_channel *channel; /* NULL: offered */
+        const uint8_t *data;         /* in the input of mux_session_receive() */
+        size_t length;
+    } pieces[MUX_PIECES_MAX];
+    unsigned count;
 };
 
 /* The cap on what is sent: see bandwidth.c. */
@@ -243,6 +253,7 @@ struct mux_session {
     char close_text[BS_TEXT_MAX + 1];
 
     struct mux_input input;
+    struct mux_gather gather;
     struct mux_tunnel tunnel; /* with config.tunnel */
 };
 
@@ -320,6 +331,10 @@ void mux_channel_forget(struct mux_channel *channel);
 
 /* DATA came.  Returns 0, or -EPROTO when the session had to end for want of memory. */
 int mux_stream_deliver(struct mux_channel *channel, const uint8_t *data, size_t length);
+/* The same, but DATA waits, where it lies, for what may come behind it, until mux_stream_offer(). */
+int mux_stream_gather(struct mux_channel *channel, const uint8_t *data, size_t length);
+/* Delivers what waits.  Returns like mux_stream_deliver(). */
+int mux_stream_offer(struct mux_session *session);
 /* The peer has received everything before ACKED, which is not above what was sent. */
 void mux_stream_acked(struct mux_channel *channel, uint64_t acked);
 /* Calls eof() if the peer's half has ended and every byte of it has been taken. */

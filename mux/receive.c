@@ -291,6 +291,8 @@ static int begin_frame(struct mux_session *session)
         return mux_session_violation(session, "frame of unknown type %u", input->frame.type);
     rule = &rules[input->frame.type];
     r = check_shape(session, rule);
+    if (r == 0 && input->frame.type != BS_FRAME_DATA)
+        r = mux_stream_offer(session);
     if (r < 0)
         return r;
     if (is_skipped(session))
@@ -372,7 +374,7 @@ static int take_payload(void *opaque, const uint8_t *data, size_t length)
     if (length == 0 || is_skipped(session))
         return 0;
     if (input->frame.type == BS_FRAME_DATA)
-        return mux_stream_deliver(input->channel, data, length);
+        return mux_stream_gather(input->channel, data, length);
     memcpy(input->text + input->text_used, data, length);
     input->text_used += length;
     input->text[input->text_used] = '\0';
@@ -412,6 +414,8 @@ int mux_session_receive(struct mux_session *session, const uint8_t *data, size_t
     if (session->deaf)
         return -EPROTO;
     r = rpc_decoder_feed(&session->input.decoder, data, length, &used);
+    if (r == 0)
+        r = mux_stream_offer(session);
     if (r < 0 && !session->deaf)
         mux_session_violation(session, "message with an impossible length, type or status");
     return r < 0 ? -EPROTO : 0;

@@ -124,6 +124,7 @@ void mux_session_finish(struct mux_session *session, uint64_t code, const char *
     if (session->state == MUX_CLOSED)
         return;
     session->state = MUX_CLOSED;
+    session->gather.count = 0;
     reset_channels(session, text);
     session->config.callbacks->closed(session->config.opaque, code, text);
 }
@@ -154,6 +155,7 @@ int mux_session_violation(struct mux_session *session, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    mux_stream_offer(session); /* what came in order */
     return mux_session_fail(session, BS_CLOSE_PROTOCOL, text);
 }
 

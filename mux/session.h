@@ -37,13 +37,27 @@ struct mux_limits {
     uint32_t channels;     /* that the peer may have open at a time, channel 0 not counted */
 };
 
+/* What data() gets at once; fewer than IOV_MAX. */
+enum { MUX_PIECES_MAX = 64 };
+
+/* Their bytes. */
+static inline size_t mux_pieces_length(const struct iovec *pieces, int count)
+{
+    size_t length = 0;
+
+    for (int i = 0; i < count; i++)
+        length += pieces[i].iov_len;
+    return length;
+}
+
 struct mux_callbacks {
     /* The peer opened CHANNEL to ENDPOINT (NUL-terminated, printable, gone after the call). */
     void (*opened)(void *opaque, uint32_t channel, const char *endpoint);
 
-    /* LENGTH (> 0) bytes came for CHANNEL and nothing is queued before them.  Returns how many of
-     * them were taken; the rest is queued and comes by mux_channel_peek(). */
-    size_t (*data)(void *opaque, uint32_t channel, const uint8_t *data, size_t length);
+    /* Bytes came for CHANNEL, in COUNT (1 to MUX_PIECES_MAX) PIECES, and nothing is queued before
+     * them.  Returns how many of them were taken; the rest is queued and comes by
+     * mux_channel_peek(). */
+    size_t (*data)(void *opaque, uint32_t channel, const struct iovec *pieces, int count);
 
     /* The peer's half of CHANNEL has ended, and every byte of it has been taken: pass the end on
      * (shutdown(2)), then say mux_channel_eof_taken(). */

@@ -8,7 +8,11 @@
  * peer's limit allows, so whatever is queued may go out at once.
  *
  * Inwards: what comes is offered to the local socket where it lies; only what that doesn't take is
- * copied into a ring.
+ * copied into a ring.  Links carry the data of all channels in turns, a record each, and a write to a
+ * socket costs much the same for one record as for ten.  So the pieces that lie in one input of
+ * mux_session_receive() are gathered, and each channel is offered all of its own at once: when the
+ * input or the room for pieces ends, and before any frame but DATA, which may be about what is
+ * gathered.
  */
 #include "config.h"
 
@@ -93,25 +97,81 @@ void mux_stream_acked(struct mux_channel *channel, uint64_t acked)
 
 /* ---- inwards --------------------------------------------------------------------------------- */
 
-int mux_stream_deliver(struct mux_channel *channel, const uint8_t *data, size_t length)
+/* PIECES, LENGTH bytes in all, have come for CHANNEL. */
+static int offer(struct mux_channel *channel, const struct iovec *pieces, int count, size_t length)
 {
     struct mux_session *session = channel->session;
-    size_t taken = 0;
+    size_t taken = 0, skip;
 
-    channel->received += length;
     if (channel->reset != MUX_RESET_NONE) {
-        channel->taken = channel->received; /* dropped */
+        channel->taken += length; /* dropped */
         return 0;
     }
     if (channel->in.size == 0)
         taken = min_size(length, session->config.callbacks->data(session->config.opaque,
-                                                                 channel->number, data, length));
-    if (taken < length && ring_append(&channel->in, data + taken, length - taken) < 0)
-        return mux_session_fail(session, BS_CLOSE_RESOURCES, "no memory for what was received");
+                                                                 channel->number, pieces, count));
+    skip = taken;
+    for (int i = 0; i < count; i++) {
+        size_t n = min_size(skip, pieces[i].iov_len);
+
+        skip -= n;
+        if (n < pieces[i].iov_len &&
+            ring_append(&channel->in, (uint8_t *)pieces[i].iov_base + n, pieces[i].iov_len - n) < 0)
+            return mux_session_fail(session, BS_CLOSE_RESOURCES, "no memory for what was received");
+    }
     channel->taken += taken;
     mux_timer_moved(channel, MUX_MOVED_IN);
     mux_credit_moved(channel);
     return 0;
+}
+
+int mux_stream_deliver(struct mux_channel *channel, const uint8_t *data, size_t length)
+{
+    struct iovec piece = {(void *)data, length};
+
+    channel->received += length;
+    return offer(channel, &piece, 1, length);
+}
+
+/* Offers what is gathered for CHANNEL, whose first piece has the number FIRST. */
+static int offer_gathered(struct mux_gather *gather, unsigned first)
+{
+    struct mux_channel *channel = gather->pieces[first].channel;
+    struct iovec pieces[MUX_PIECES_MAX];
+    size_t length = 0;
+    int count = 0;
+
+    for (unsigned i = first; i < gather->count; i++) {
+        struct mux_piece *piece = &gather->pieces[i];
+
+        if (piece->channel != channel)
+            continue;
+        piece->channel = NULL;
+        pieces[count++] = (struct iovec){(void *)piece->data, piece->length};
+        length += piece->length;
+    }
+    return offer(channel, pieces, count, length);
+}
+
+int mux_stream_offer(struct mux_session *session)
+{
+    struct mux_gather *gather = &session->gather;
+    int r = 0;
+
+    for (unsigned i = 0; i < gather->count && r == 0; i++)
+        if (gather->pieces[i].channel)
+            r = offer_gathered(gather, i);
+    gather->count = 0;
+    return r;
+}
+
+int mux_stream_gather(struct mux_channel *channel, const uint8_t *data, size_t length)
+{
+    struct mux_gather *gather = &channel->session->gather;
+
+    channel->received += length;
+    gather->pieces[gather->count++] = (struct mux_piece){channel, data, length};
+    return gather->count == MUX_PIECES_MAX ? mux_stream_offer(channel->session) : 0;
 }
 
 void mux_stream_tell_eof(struct mux_channel *channel)

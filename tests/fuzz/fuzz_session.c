@@ -45,12 +45,13 @@ static void opened(void *opaque, uint32_t channel, const char *endpoint)
     MUST(strlen(endpoint) > 0 && strlen(endpoint) <= BS_ENDPOINT_MAX);
 }
 
-static size_t data(void *opaque, uint32_t channel, const uint8_t *bytes, size_t length)
+static size_t data(void *opaque, uint32_t channel, const struct iovec *pieces, int count)
 {
+    size_t length = mux_pieces_length(pieces, count);
     struct script *s = opaque;
 
     (void)channel;
-    MUST(!s->closed && bytes && length > 0);
+    MUST(!s->closed && count > 0 && count <= MUX_PIECES_MAX && length > 0);
     return next(s) % 2 ? length : length / 2;
 }
 

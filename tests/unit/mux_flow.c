@@ -47,11 +47,11 @@ static void opened(void *opaque, uint32_t channel, const char *endpoint)
     (void)endpoint;
 }
 
-static size_t data(void *opaque, uint32_t channel, const uint8_t *bytes, size_t length)
+static size_t data(void *opaque, uint32_t channel, const struct iovec *pieces, int count)
 {
+    size_t length = mux_pieces_length(pieces, count);
     struct end *end = opaque;
 
-    (void)bytes;
     end->received[channel] += length;
     if (channel == 0 && end->small_due == 0)
         end->small_due = end->link->now;

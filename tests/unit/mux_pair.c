@@ -58,13 +58,21 @@ static void opened(void *opaque, uint32_t channel, const char *endpoint)
         side->highest = channel;
 }
 
-static size_t data(void *opaque, uint32_t channel, const uint8_t *bytes, size_t length)
+static size_t data(void *opaque, uint32_t channel, const struct iovec *pieces, int count)
 {
     struct pair_side *side = opaque;
+    size_t length = mux_pieces_length(pieces, count), left;
     size_t taken = side->pair->take ? side->pair->take(side, channel, length) : length;
 
     assert_false(live_user(side, channel)->eof);
-    check_bytes(side, channel, bytes, taken);
+    assert_in_range(count, 1, MUX_PIECES_MAX);
+    left = taken;
+    for (int i = 0; i < count; i++) {
+        size_t n = min_size(left, pieces[i].iov_len);
+
+        check_bytes(side, channel, pieces[i].iov_base, n);
+        left -= n;
+    }
     return taken;
 }
 

@@ -63,10 +63,13 @@ static void check_stream(struct end *end, const uint8_t *data, size_t length)
     end->received += length;
 }
 
-static size_t data(void *opaque, uint32_t channel, const uint8_t *bytes, size_t length)
+static size_t data(void *opaque, uint32_t channel, const struct iovec *pieces, int count)
 {
+    const uint8_t *bytes = pieces[0].iov_base;
+    size_t length = pieces[0].iov_len;
     struct end *end = opaque;
 
+    assert_int_equal(count, 1);
     if (channel == 0) {
         assert_true(end->calls_used + length <= sizeof end->calls);
         memcpy(end->calls + end->calls_used, bytes, length);

@@ -35,11 +35,11 @@ static void opened(void *opaque, uint32_t channel, const char *endpoint)
     EVENT((struct wire *)opaque, "opened %u %s\n", channel, endpoint);
 }
 
-static size_t data(void *opaque, uint32_t channel, const uint8_t *bytes, size_t length)
+static size_t data(void *opaque, uint32_t channel, const struct iovec *pieces, int count)
 {
     struct wire *w = opaque;
+    size_t length = mux_pieces_length(pieces, count);
 
-    assert_non_null(bytes);
     EVENT(w, "data %u +%zu\n", channel, length);
     return length < w->take ? length : w->take;
 }
