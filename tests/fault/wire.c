@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -200,9 +201,9 @@ static struct sockaddr_in local_address(uint32_t last, const char *port)
 /* Returns -1 where nobody listens. */
 static int dial(const struct sockaddr_in *address)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
 
-    if (fd < 0)
+    if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) < 0)
         die("no socket");
     if (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0)
         return fd;
@@ -423,6 +424,7 @@ static uint16_t listen_at(struct sockaddr_in from, struct sockaddr_in to)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
         bind(fd, (const struct sockaddr *)&from, sizeof from) < 0 || listen(fd, 8) < 0 ||
         getsockname(fd, (struct sockaddr *)&from, &length) < 0)
         die("can't listen");
