@@ -32,7 +32,8 @@ struct bulk {
     atomic_bool stop;
     pthread_t source, sink;
     double begun, ended;
-    uint64_t bytes;
+    atomic_ullong arrived; /* bytes; the sink's to change */
+    uint64_t before;       /* those that don't count */
 };
 
 static int watch_all(struct bulk *bulk, bool near)
@@ -171,6 +172,7 @@ static bool drain(struct bulk *bulk, int epoll, struct flow *flow, uint8_t *buff
         epoll_ctl(epoll, EPOLL_CTL_DEL, flow->far, NULL);
         return false;
     }
+    atomic_fetch_add_explicit(&bulk->arrived, flow->received - before, memory_order_relaxed);
     if (bulk->requests)
         answer(flow, before);
     return true;
@@ -215,9 +217,15 @@ struct bulk *bulk_start(struct flow *flows, unsigned count, bool requests)
     return bulk;
 }
 
+void bulk_mark(struct bulk *bulk)
+{
+    bulk->before = atomic_load(&bulk->arrived);
+    bulk->begun = load_now();
+}
+
 double bulk_stop(struct bulk *bulk, uint64_t *ret_bytes)
 {
-    double seconds;
+    double rate;
 
     atomic_store(&bulk->stop, true);
     pthread_join(bulk->source, NULL);
@@ -225,7 +233,7 @@ double bulk_stop(struct bulk *bulk, uint64_t *ret_bytes)
     *ret_bytes = 0;
     for (unsigned i = 0; i < bulk->count; i++)
         *ret_bytes += flow_total(&bulk->flows[i]);
-    seconds = bulk->ended - bulk->begun;
+    rate = (double)(*ret_bytes - bulk->before) / (bulk->ended - bulk->begun);
     free(bulk);
-    return seconds;
+    return rate;
 }

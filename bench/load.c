@@ -33,6 +33,7 @@ static const char usage[] =
     "  hold         opens streams, says \"ready\", and keeps them until standard input ends\n"
     "  --streams N  (default 1)\n"
     "  --seconds S  that a measurement takes (default 2)\n"
+    "  --warm-up S  seconds before it begins (default 0)\n"
     "  --count N    connections (default 1000)\n"
     "  --fill       hold: streams that are full\n"
     "  --limit S    seconds after which a tunnel that hangs is given up (default 120)\n";
@@ -40,10 +41,15 @@ static const char usage[] =
 static void parse(struct load *load, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"near", required_argument, NULL, 'n'},    {"far", required_argument, NULL, 'f'},
-        {"streams", required_argument, NULL, 's'}, {"seconds", required_argument, NULL, 't'},
-        {"count", required_argument, NULL, 'c'},   {"fill", no_argument, NULL, 'F'},
-        {"limit", required_argument, NULL, 'l'},   {NULL, 0, NULL, 0},
+        {"near", required_argument, NULL, 'n'},
+        {"far", required_argument, NULL, 'f'},
+        {"streams", required_argument, NULL, 's'},
+        {"seconds", required_argument, NULL, 't'},
+        {"warm-up", required_argument, NULL, 'w'},
+        {"count", required_argument, NULL, 'c'},
+        {"fill", no_argument, NULL, 'F'},
+        {"limit", required_argument, NULL, 'l'},
+        {NULL, 0, NULL, 0},
     };
     unsigned limit = 120;
     int option;
@@ -61,6 +67,9 @@ static void parse(struct load *load, int argc, char **argv)
             break;
         case 't':
             load->seconds = strtod(optarg, NULL);
+            break;
+        case 'w':
+            load->warm_up = strtod(optarg, NULL);
             break;
         case 'c':
             load->count = (unsigned)strtoul(optarg, NULL, 10);

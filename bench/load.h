@@ -18,6 +18,7 @@ struct load {
     unsigned streams;
     unsigned count;     /* connections one after the other */
     double seconds;     /* that a measurement takes */
+    double warm_up;     /* bulk: seconds before it begins */
     bool fill;          /* hold: streams that are full, instead of idle ones */
     unsigned connected; /* flows so far: the number of the next */
 };
@@ -77,8 +78,10 @@ struct bulk;
 /* Sends on all FLOWS, from one thread, and has them received in another.  REQUESTS: in pieces of
  * REQUEST_SIZE, each acknowledged, no more than REQUESTS_IN_FLIGHT on their way. */
 struct bulk *bulk_start(struct flow *flows, unsigned count, bool requests);
-/* Ends the streams and waits until all has arrived.  Returns the seconds from start to the last byte
- * with the number of bytes. */
+/* What has arrived before this doesn't count. */
+void bulk_mark(struct bulk *bulk);
+/* Ends the streams and waits until all has arrived.  Returns the rate in bytes per second, from the start
+ * (or the mark) to the last byte, and in *RET_BYTES all that was carried. */
 double bulk_stop(struct bulk *bulk, uint64_t *ret_bytes);
 
 /* ---- what is measured: each returns its result as an object ------------------------------------ */

@@ -47,12 +47,16 @@ static double measure(struct load *load, unsigned count, bool requests, uint64_t
 {
     struct flow *flows = open_flows(load, count);
     struct bulk *bulk = bulk_start(flows, count, requests);
-    double seconds;
+    double rate;
 
+    if (load->warm_up > 0) {
+        sleep_for(load->warm_up);
+        bulk_mark(bulk);
+    }
     sleep_for(load->seconds);
-    seconds = bulk_stop(bulk, ret_bytes);
+    rate = bulk_stop(bulk, ret_bytes);
     close_flows(flows, count);
-    return (double)*ret_bytes / seconds;
+    return rate;
 }
 
 json_t *run_bulk(struct load *load)

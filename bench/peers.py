@@ -8,9 +8,10 @@ configured as it is."""
 import getpass
 import os
 import shutil
-import textwrap
 
+from hosts import Host, make_ca, make_certificate, read, write
 from procs import Failure, Group, answers, free_port, run, wait_for
+from relay import start_relay
 
 
 # The load generator's arguments, by the name of the mode.
@@ -29,30 +30,16 @@ LOADS = {
 CIPHERSUITE = "TLS_AES_128_GCM_SHA256"
 
 
-def read(path):
-    with open(path, encoding="utf-8") as file:
-        return file.read()
-
-
-def make_ca(build, folder):
-    run([f"{build}/client/bistream", "pki", "ca", f"--pki-dir={folder}/ca"])
-
-
-def make_certificate(build, folder, host):
-    """A certificate of the CA in FOLDER for whoever uses the folder HOST/pki."""
-    run([f"{build}/client/bistream", "pki", "host", "host.bench", f"--pki-dir={folder}/ca",
-         f"--out={host}/pki", "--ip=127.0.0.1"])
-
-
 class Peer:
-    """One tunnel.  FOLDER is its own, BUILD where bistream was built."""
+    """One tunnel.  FOLDER is its own, BUILD where bistream was built, LINK what the TCP connection goes
+    through, where it isn't the loopback interface alone (only of those that call reach())."""
 
     name = title = package = None
     encrypted = True
     programs = ()
 
-    def __init__(self, folder, build):
-        self.folder, self.build = folder, build
+    def __init__(self, folder, build, link=None):
+        self.folder, self.build, self.link = folder, build, link
         self.near, self.far = f"{folder}/near", f"{folder}/far"
         self.processes = Group()
 
@@ -68,15 +55,17 @@ class Peer:
     def program(self, name):
         return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
-    def write(self, name, text, mode=0o600):
-        path = f"{self.folder}/{name}"
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(textwrap.dedent(text).lstrip())
-        os.chmod(path, mode)
-        return path
+    def write(self, name, text):
+        return write(f"{self.folder}/{name}", text)
 
     def spawn(self, *args, env=None):
         return self.processes.spawn(args, f"{self.folder}/log", env)
+
+    def reach(self, port):
+        """The port at which the client end finds the server end."""
+        if not self.link:
+            return port
+        return start_relay(self.processes, self.build, self.folder, self.link, port)
 
     def wait_for(self, what, condition):
         """For CONDITION, as long as our processes live."""
@@ -142,7 +131,7 @@ class OpenSSH(Peer):
         if os.getuid() == 0:
             os.makedirs("/run/sshd", mode=0o755, exist_ok=True) # sshd insists on it
         self.start_server(port)
-        self.start_client(port)
+        self.start_client(self.reach(port))
 
     def start_server(self, port):
         config = self.write("sshd_config", f"""
@@ -186,37 +175,11 @@ class Bistream(Peer):
 
     def start_ends(self):
         make_ca(self.build, self.folder)
-        ports = [self.start_daemon(host) for host in ("near-host", "far-host")]
-        self.client = [f"{self.build}/client/bistream", "-c", f"{self.folder}/near-host/control"]
-        run([*self.client, "forward", "--detach", f"bistream://127.0.0.1:{self.port(ports[1])}",
-             f"{self.near}:{self.far}"])
-
-    def start_daemon(self, host):
-        """Returns its port."""
-        folder = f"{self.folder}/{host}"
-        os.makedirs(folder)
-        make_certificate(self.build, self.folder, folder)
-        config = self.write(f"{host}/conf", f"""
-            listen = "127.0.0.1:0"
-            control_socket = "{folder}/control"
-            control_group = ""
-            pki_dir = "{folder}/pki"
-            run_dir = "{folder}/run"
-            state_dir = "{folder}/state"
-            pool_dir = "{folder}/pool"
-            allowed_peers = {{"*.bench"}}
-            forward_allow = {{"{self.far}"}}
-            """)
-        self.spawn(f"{self.build}/daemon/bistreamd", "--config", config)
-        port = f"{folder}/run/port"
-        self.wait_for(f"bistreamd of {host}",
-                      lambda: os.path.exists(port) and os.path.getsize(port) > 0)
-        with open(port, encoding="utf-8") as file:
-            return int(file.read())
-
-    def port(self, port):
-        """Where the far daemon is dialled."""
-        return port
+        far = Host(self.processes, self.build, f"{self.folder}/far-host",
+                   f'forward_allow = {{"{self.far}"}}\n')
+        near = Host(self.processes, self.build, f"{self.folder}/near-host")
+        near.run("forward", "--detach", f"bistream://127.0.0.1:{self.reach(far.port)}",
+                 f"{self.near}:{self.far}")
 
 
 class BareTLS(Peer):

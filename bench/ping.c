@@ -87,7 +87,7 @@ json_t *run_ping(struct load *load)
     struct flow flow, *flows = calloc(load->streams + 1, sizeof *flows);
     struct bulk *bulk = NULL;
     uint64_t bytes = 0;
-    double seconds = 1;
+    double rate = 0;
     float *times;
     size_t count;
     json_t *result;
@@ -101,11 +101,10 @@ json_t *run_ping(struct load *load)
         bulk = bulk_start(flows, load->streams, false);
     count = ping_pong(load, &flow, &times);
     if (bulk)
-        seconds = bulk_stop(bulk, &bytes);
-    result = json_pack("{s:I, s:f, s:I, s:f, s:f, s:f}", "bytes", (json_int_t)bytes, "rate",
-                       (double)bytes / seconds, "pings", (json_int_t)count, "p50",
-                       quantile(times, count, 0.50), "p99", quantile(times, count, 0.99), "max",
-                       quantile(times, count, 1));
+        rate = bulk_stop(bulk, &bytes);
+    result = json_pack("{s:I, s:f, s:I, s:f, s:f, s:f}", "bytes", (json_int_t)bytes, "rate", rate,
+                       "pings", (json_int_t)count, "p50", quantile(times, count, 0.50), "p99",
+                       quantile(times, count, 0.99), "max", quantile(times, count, 1));
     for (unsigned i = 0; i < load->streams; i++)
         flow_close(&flows[i]);
     flow_close(&flow);

@@ -6,6 +6,8 @@ Without a tunnel there is nothing to compare with, and its bars would dwarf the 
 import shutil
 import subprocess
 
+from peers import PEERS
+
 # Panels: title, whether logarithmic, and groups of bars (label, mode, key, how much of it is one).
 PANELS = (
     ("throughput, GB/s (more is better)", False,
@@ -47,11 +49,11 @@ def panel(number, peers, results):
             "unset logscale y; set yrange [0:*]", f"plot {bars}"]
 
 
-def draw(path, peers, results):
+def draw(path, results):
     """Returns why there is no plot, or None."""
     if not shutil.which("gnuplot"):
         return "gnuplot is not installed (Debian's package gnuplot-nox)"
-    peers = [peer for peer in peers if peer.encrypted]
+    peers = [peer for peer in PEERS if peer.encrypted and peer.name in results]
     lines = ["set terminal svg size 1200,800 background rgb 'white' font 'sans,11'",
              f"set output '{path}'", "set multiplot layout 2,2", "set style data histograms",
              "set style histogram clustered gap 1", "set style fill solid 0.8",

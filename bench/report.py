@@ -1,30 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Copyright (C) 2026 The bistream authors
-"""What the bench says: the table of medians, the figures to reach, and both as JSON."""
+"""What the bench says: tables of medians, the figures to reach, and both as JSON."""
 
 import json
 import os
 import platform
 import sys
 import time
-
-# Columns: heading, mode, key, how much of it is one, digits.
-COLUMNS = (
-    ("1 stream GB/s", "bulk1", "rate", 1e9, 2),
-    ("CPU s/GB", "bulk1", "cpu", 1, 2),
-    ("3 GB/s", "bulk3", "rate", 1e9, 2),
-    ("CPU s/GB", "bulk3", "cpu", 1, 2),
-    ("64 GB/s", "bulk64", "rate", 1e9, 2),
-    ("256 GB/s", "bulk256", "rate", 1e9, 2),
-    ("NBD GB/s", "nbd", "rate", 1e9, 2),
-    ("ping p50 us", "ping", "p50", 1, 0),
-    ("p99", "ping", "p99", 1, 0),
-    ("beside bulk p50", "ping-bulk", "p50", 1, 0),
-    ("p99", "ping-bulk", "p99", 1, 0),
-    ("its GB/s", "ping-bulk", "rate", 1e9, 2),
-    ("beside stalled", "stalled", "ratio", 1, 2),
-    ("1000 conn. s", "connect", "seconds", 1, 2),
-)
 
 
 def progress(text=""):
@@ -39,24 +21,27 @@ def cell(result, column):
     return "-" if value is None else f"{value / unit:.{digits}f}"
 
 
-def print_tables(peers, modes, results):
-    columns = [column for column in COLUMNS if column[1] in modes]
+def print_rows(title, peers, results, columns):
+    """A row for each of PEERS.  COLUMNS: heading, mode, key, how much of it is one, digits."""
     rows = [["", *(column[0] for column in columns)]]
     rows += [[peer.title, *(cell(results[peer.name], column) for column in columns)]
              for peer in peers]
     widths = [max(map(len, column)) for column in zip(*rows)]
+    progress()
+    print(f"\n{title}:\n")
     for row in rows:
         print(row[0].ljust(widths[0]), *(text.rjust(width)
                                          for text, width in zip(row[1:], widths[1:])), sep="  ")
 
 
-def print_figures(figures):
+def print_figures(results):
     """Each on a line, and whether it is reached."""
+    figures = [figure for suite in results.values() for figure in suite["figures"]]
     if figures:
-        print("\nWhat bistream must reach:")
+        print("\nWhat bistream must reach:\n")
     for figure in figures:
         sign = ">=" if figure["at_least"] else "<="
-        print(f"  {figure['figure']:<52} {figure['value']:9.2f}   {sign} {figure['limit']:<6g} "
+        print(f"{figure['figure']:<52} {figure['value']:9.2f}   {sign} {figure['limit']:<6g} "
               f"{'reached' if figure['reached'] else 'NOT reached'}")
 
 
@@ -67,11 +52,10 @@ def machine():
             "kernel": platform.release(), "load": os.getloadavg()[0]}
 
 
-def write_json(arguments, results, runs, figures):
+def write_json(arguments, results):
     path = f"{arguments.out}/results.json"
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"date": time.strftime("%Y-%m-%d %H:%M:%S %z"), "machine": machine(),
-                   "rounds": arguments.rounds, "seconds": arguments.seconds,
-                   "command": sys.argv, "medians": results,
-                   "figures": figures, "runs": runs}, file, indent=1)
+                   "rounds": arguments.rounds, "seconds": arguments.seconds, **results}, file,
+                  indent=1)
     print(f"\nwritten: {path}")

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * relay PORT FILE THERE BACK FROM: a TCP relay from port FROM of 127.0.0.1 (0: a free one), written
- * to FILE, to PORT.
+ * relay PORT FILE THERE BACK [ADDRESS:]FROM [RATE]: a TCP relay from port FROM of 127.0.0.1 or ADDRESS
+ * (0: a free port), written to FILE, to PORT of 127.0.0.1.
  * What goes there is kept for THERE milliseconds, what comes back for BACK, so that a test can cut
- * the line (kill the relay) between a message and its answer.  After SIGUSR1 nothing comes back any
- * more.
+ * the line (kill the relay) between a message and its answer, and the bench has a long link.  After
+ * SIGUSR1 nothing comes back any more.
  *
  * One thread per direction reads pieces, each with the time when it is due, and hands them to
- * another that waits and writes: a delay, not a smaller rate.
+ * another that waits and writes: a delay, not a smaller rate.  With RATE, in megabytes per second each
+ * way, a piece leaves when those before it have left and its own bytes took their time; the reader
+ * takes no more from the sender than would wait for QUEUE.  Nor does it when the other end is slow, and
+ * HELD_MAX bytes are on their way.
  */
 #include "config.h"
 
@@ -29,23 +32,30 @@
 #include <time.h>
 #include <unistd.h>
 
+#define MS UINT64_C(1000000)
+#define QUEUE (10 * MS)
+#define HELD_MAX (64 << 20)
+
 struct piece {
     STAILQ_ENTRY(piece) link;
-    uint64_t due;   /* ms */
+    uint64_t due;   /* ns */
     ssize_t length; /* 0: the end */
-    uint8_t data[16384];
+    uint8_t data[65536];
 };
 
 struct direction {
     int from, to;
     bool back;
-    uint64_t delay; /* ms */
+    uint64_t delay; /* ns */
+    uint64_t free;  /* when the line will have sent what was read: the reader's */
     pthread_mutex_t lock;
-    pthread_cond_t came;
+    pthread_cond_t came, went;
     STAILQ_HEAD(, piece) pieces;
+    ssize_t bytes; /* in them */
 };
 
 static atomic_bool held;
+static double rate; /* bytes per ns; 0: no limit */
 
 static void on_signal(int number)
 {
@@ -53,18 +63,39 @@ static void on_signal(int number)
     atomic_store(&held, true);
 }
 
-static uint64_t now_ms(void)
+static uint64_t now_ns(void)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
+}
+
+static void wait_until(uint64_t due)
+{
+    const struct timespec until = {.tv_sec = (time_t)(due / (1000 * MS)),
+                                   .tv_nsec = (long)(due % (1000 * MS))};
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+        ;
 }
 
 static void die(const char *what)
 {
     fprintf(stderr, "relay: %s: %s\n", what, strerror(errno));
     exit(1);
+}
+
+/* When a piece of LENGTH bytes, read now, has left for the other end. */
+static uint64_t departure(struct direction *direction, ssize_t length)
+{
+    uint64_t now = now_ns();
+
+    if (direction->free < now)
+        direction->free = now;
+    if (rate > 0 && length > 0)
+        direction->free += (uint64_t)((double)length / rate);
+    return direction->free;
 }
 
 static void *read_pieces(void *opaque)
@@ -78,12 +109,16 @@ static void *read_pieces(void *opaque)
         if (!piece)
             die("no memory");
         piece->length = read(direction->from, piece->data, sizeof piece->data);
-        piece->due = now_ms() + direction->delay;
+        piece->due = departure(direction, piece->length) + direction->delay;
         more = piece->length > 0;
         pthread_mutex_lock(&direction->lock);
+        while (direction->bytes >= HELD_MAX)
+            pthread_cond_wait(&direction->went, &direction->lock);
         STAILQ_INSERT_TAIL(&direction->pieces, piece, link);
+        direction->bytes += more ? piece->length : 0;
         pthread_cond_signal(&direction->came);
         pthread_mutex_unlock(&direction->lock);
+        wait_until(direction->free - QUEUE);
     }
     return NULL;
 }
@@ -96,17 +131,10 @@ static struct piece *next_piece(struct direction *direction)
     while (!(piece = STAILQ_FIRST(&direction->pieces)))
         pthread_cond_wait(&direction->came, &direction->lock);
     STAILQ_REMOVE_HEAD(&direction->pieces, link);
+    direction->bytes -= piece->length > 0 ? piece->length : 0;
+    pthread_cond_signal(&direction->went);
     pthread_mutex_unlock(&direction->lock);
     return piece;
-}
-
-static void wait_until(uint64_t due)
-{
-    const struct timespec until = {.tv_sec = (time_t)(due / 1000),
-                                   .tv_nsec = (long)(due % 1000) * 1000000};
-
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
-        ;
 }
 
 /* Returns false when the other side takes no more. */
@@ -151,9 +179,10 @@ static void start_direction(int from, int to, bool back, uint64_t delay)
     direction->from = from;
     direction->to = to;
     direction->back = back;
-    direction->delay = delay;
+    direction->delay = delay * MS;
     pthread_mutex_init(&direction->lock, NULL);
     pthread_cond_init(&direction->came, NULL);
+    pthread_cond_init(&direction->went, NULL);
     STAILQ_INIT(&direction->pieces);
     if (pthread_create(&thread, NULL, read_pieces, direction) != 0 ||
         pthread_create(&thread, NULL, write_pieces, direction) != 0)
@@ -172,15 +201,20 @@ static int dial(uint16_t port)
     return fd;
 }
 
-/* Listens on PORT, or on a free one, and writes it to FILE. */
-static int listen_at(const char *file, uint16_t port)
+/* Listens at FROM, and writes the port to FILE. */
+static int listen_at(const char *file, const char *from)
 {
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const char *colon = strchr(from, ':');
+    char *host = strndup(from, colon ? (size_t)(colon - from) : 0);
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)atoi(colon ? colon + 1 : from)),
+                                  .sin_addr.s_addr =
+                                      colon && host ? inet_addr(host) : htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
     FILE *out;
 
+    free(host);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) < 0 ||
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) < 0 ||
         bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 8) < 0 ||
@@ -196,12 +230,13 @@ int main(int argc, char **argv)
 {
     int listener, in, out;
 
-    if (argc != 6) {
-        fputs("usage: relay PORT FILE THERE BACK FROM\n", stderr);
+    if (argc != 6 && argc != 7) {
+        fputs("usage: relay PORT FILE THERE BACK [ADDRESS:]FROM [RATE]\n", stderr);
         return 2;
     }
+    rate = argc == 7 ? strtod(argv[6], NULL) / 1000 : 0;
     signal(SIGUSR1, on_signal);
-    listener = listen_at(argv[2], (uint16_t)atoi(argv[5]));
+    listener = listen_at(argv[2], argv[5]);
     while ((in = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
         out = dial((uint16_t)atoi(argv[1]));
         start_direction(in, out, false, strtoull(argv[3], NULL, 10));
