@@ -374,28 +374,24 @@ static int act(struct incoming *in, enum incoming_message message,
     return 0;
 }
 
-static int handle(struct peer_session *session, const void *id, enum incoming_message message,
-                  struct bs_migrate_finish_ret *ret, struct error *err)
-{
-    struct incoming *in = entry_lock(session->daemon->incoming, session->peer, id);
-    int r;
-
-    if (!in)
-        return 0;
-    r = act(in, message, ret, err);
-    entry_release(in);
-    return r;
-}
-
-static int handle_question(struct peer_session *session, const void *id,
+static int handle_question(struct peer_session *session, const void *id, unsigned wait_ms,
                            enum incoming_message message, struct bs_migrate_finish_ret *ret,
                            struct error *err)
 {
+    struct incoming *in;
+    int r;
+
     ret->owner = BS_OWNER_UNKNOWN;
     ret->reason = strdup("");
     if (!ret->reason)
         return error_set(err, ENOMEM, "no memory for an answer");
-    return handle(session, id, message, ret, err);
+    in = entry_lock(session->daemon->incoming, session->peer, id);
+    if (!in)
+        return 0;
+    in->wait_ms = wait_ms;
+    r = act(in, message, ret, err);
+    entry_release(in);
+    return r;
 }
 
 int incoming_handle_finish(void *opaque, const void *args_, void *ret_, struct error *err)
@@ -406,14 +402,14 @@ int incoming_handle_finish(void *opaque, const void *args_, void *ret_, struct e
 
     if (in) /* before looking at closing: peer_session.c does the reverse */
         atomic_store(&in->arriving, true);
-    return handle_question(session, args->id, INCOMING_FINISH, ret_, err);
+    return handle_question(session, args->id, args->wait_ms, INCOMING_FINISH, ret_, err);
 }
 
 int incoming_handle_status(void *opaque, const void *args_, void *ret_, struct error *err)
 {
-    const struct bs_migrate_finish_args *args = args_;
+    const struct bs_migrate_status_args *args = args_;
 
-    return handle_question(opaque, args->id, INCOMING_STATUS, ret_, err);
+    return handle_question(opaque, args->id, 0, INCOMING_STATUS, ret_, err);
 }
 
 int incoming_handle_settle(void *opaque, const void *args_, void *ret, struct error *err)

@@ -23,7 +23,8 @@
 #include <string.h>
 
 enum {
-    ARRIVE_TIMEOUT_MS = 30000, /* the source has sent everything when it calls Finish */
+    ARRIVE_TIMEOUT_MS = 30000, /* the source has sent everything when it calls Finish ... */
+    ARRIVE_MOST_MS = 80000,    /* ... and waits for two minutes, RESUME_TIMEOUT_MS included */
     RESUME_TIMEOUT_MS = 30000,
 };
 
@@ -113,17 +114,20 @@ int incoming_fence(struct incoming *in, struct error *err)
 
 /* QEMU has everything, on disk, and lets go of the disks' exports: from here on the guest can be ours.
  * What came through an export was flushed by the source; what came in the stream by nobody: to stop a
- * guest is to flush its disks, also when it stands. */
+ * guest is to flush its disks, also when it stands.
+ * The guest is held up at the source meanwhile, by a QEMU that hangs here no longer than it may be. */
 static int arrive(struct incoming *in, struct qmp *qmp, struct error *err)
 {
-    struct qmp_wait arrival = qmp_wait_ms(ARRIVE_TIMEOUT_MS);
-    struct qmp_wait stopping = qmp_wait_ms(ARRIVE_TIMEOUT_MS);
-    int r = migration_wait(qmp, MIGRATION_COMPLETED, NULL, &arrival, err);
+    const unsigned bound_ms = in->wait_ms ? in->wait_ms : ARRIVE_TIMEOUT_MS;
+    struct qmp_wait wait = qmp_wait_ms(bound_ms < ARRIVE_MOST_MS ? bound_ms : ARRIVE_MOST_MS);
+    int r = migration_wait(qmp, MIGRATION_COMPLETED, NULL, &wait, err);
 
     if (r == 0)
-        r = block_exports_stop(qmp, &stopping, err);
+        r = block_exports_stop(qmp, &wait, err);
     if (r == 0 && in->in_stream)
-        r = guest_stop(qmp, &stopping, err);
+        r = guest_stop(qmp, &wait, err);
+    if (r == -ETIMEDOUT && in->wait_ms)
+        error_prefix(err, "the guest can't be held up for longer (--stall-timeout)");
     return r;
 }
 

@@ -51,7 +51,8 @@ struct incoming {
 
     pthread_mutex_t lock; /* the id's: whatever is done about it is done under it */
     enum incoming_state state;
-    int64_t since;                 /* it is NOT_MINE: seconds since 1970 */
+    int64_t since;    /* it is NOT_MINE: seconds since 1970 */
+    unsigned wait_ms; /* Finish: the guest may be held up for so long yet; 0: none is held up */
     struct definition *definition; /* NULL: an attached QEMU waited for it */
     struct domain *domain; /* with the job begun, from Prepare (or restart) until it is ours */
     struct volume *volumes;

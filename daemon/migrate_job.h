@@ -148,6 +148,7 @@ struct migrate_job {
     uint64_t bandwidth; /* the cap that holds, bytes per second; 0: none */
     uint64_t asked;     /* loop_clock() of the question that QEMU leaves open; 0: none */
     struct migration_info memory;
+    uint64_t held_since;            /* loop_clock(): the guest stands still for the switch */
     uint64_t completed_at;          /* loop_clock() */
     uint64_t switched_us;           /* from the source's `completed` until the guest ran there */
     uint32_t losses_told;           /* of the link, by notices */

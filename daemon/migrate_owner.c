@@ -35,8 +35,9 @@
 enum {
     QMP_TIMEOUT_MS = 30000,
     FINISH_TIMEOUT_MS = 120000, /* longer than the destination's own bounds together */
-    STATUS_TIMEOUT_MS = 60000,  /* a fence waits for a QEMU to die */
-    WHY_TIMEOUT_MS = 3000,      /* for what would only be good to know */
+    FINISH_LEAST_MS = 1000,
+    STATUS_TIMEOUT_MS = 60000, /* a fence waits for a QEMU to die */
+    WHY_TIMEOUT_MS = 3000,     /* for what would only be good to know */
     SETTLE_TIMEOUT_MS = 20000,
     ABORT_SETTLE_MS = 1500, /* the operator waits, and the destination cleans up by itself too */
     CLOSE_TIMEOUT_MS = 5000,
@@ -105,20 +106,50 @@ static enum bs_owner read_answer(const struct bs_migrate_finish_ret *ret, struct
     }
 }
 
+/* For how long the guest may be held up yet before the destination decides: what is left of the bound,
+ * and time enough for a QEMU that is well. */
+static unsigned finish_wait_ms(const struct migrate_job *job)
+{
+    const uint64_t bound = migrate_stall_ms(job);
+    const uint64_t held = (loop_clock() - job->held_since) / LOOP_MS;
+
+    if (!job->qmp || qmp_closed(job->qmp)) /* it can't be let go of */
+        return 0;
+    return (unsigned)max_u64(bound - min_u64(held, bound), FINISH_LEAST_MS);
+}
+
+static int call_finish(struct migrate_job *job, struct pump *pump, int timeout_ms,
+                       struct bs_migrate_finish_ret *ret, struct error *err)
+{
+    struct bs_migrate_finish_args args = {.wait_ms = finish_wait_ms(job)};
+
+    memcpy(args.id, job->id, sizeof args.id);
+    return pump_call(pump, BS_PROC_MIGRATE_FINISH, (xdrproc_t)xdr_bs_migrate_finish_args, &args,
+                     (xdrproc_t)xdr_bs_migrate_finish_ret, ret, timeout_ms, err);
+}
+
+static int call_status(struct migrate_job *job, struct pump *pump, int timeout_ms,
+                       struct bs_migrate_finish_ret *ret, struct error *err)
+{
+    struct bs_migrate_status_args args;
+
+    memcpy(args.id, job->id, sizeof args.id);
+    return pump_call(pump, BS_PROC_MIGRATE_STATUS, (xdrproc_t)xdr_bs_migrate_status_args, &args,
+                     (xdrproc_t)xdr_bs_migrate_finish_ret, ret, timeout_ms, err);
+}
+
 /* FINISH or STATUS.  Returns whose the guest is, as far as is known; ERR holds the reason unless it
  * is theirs. */
 static enum bs_owner ask(struct migrate_job *job, struct pump *pump, int procedure, int timeout_ms,
                          struct error *err)
 {
-    struct bs_migrate_finish_args args;
+    const bool finish = procedure == BS_PROC_MIGRATE_FINISH;
     struct bs_migrate_finish_ret ret = {.reason = NULL};
     enum bs_owner owner;
 
-    memcpy(args.id, job->id, sizeof args.id);
-    if (pump_call(pump, procedure, (xdrproc_t)xdr_bs_migrate_finish_args, &args,
-                  (xdrproc_t)xdr_bs_migrate_finish_ret, &ret, timeout_ms, err) < 0)
+    if ((finish ? call_finish : call_status)(job, pump, timeout_ms, &ret, err) < 0)
         return BS_OWNER_UNKNOWN;
-    if (job->completed_at && procedure == BS_PROC_MIGRATE_FINISH) {
+    if (job->completed_at && finish) {
         uint64_t answered = (loop_clock() - job->completed_at) / 1000;
 
         job->switched_us = answered - min_u64(answered, ret.resumed_us);
@@ -220,7 +251,6 @@ static void run_on(struct migrate_job *job, struct error *why)
 /* The QEMU there may have died, and have said why.  The guest runs on here already. */
 static void add_what_destination_knows(struct migrate_job *job, struct error *why)
 {
-    struct bs_migrate_finish_args args;
     struct bs_migrate_finish_ret ret = {.reason = NULL};
     bool reachable;
 
@@ -228,10 +258,7 @@ static void add_what_destination_knows(struct migrate_job *job, struct error *wh
     reachable = job->pump && job->prepared && !job->session_ended && !job->aborted && job->qmp &&
                 !job->stalled && !qmp_closed(job->qmp); /* else ours died first */
     pthread_mutex_unlock(&job->lock);
-    memcpy(args.id, job->id, sizeof args.id);
-    if (!reachable ||
-        pump_call(job->pump, BS_PROC_MIGRATE_STATUS, (xdrproc_t)xdr_bs_migrate_finish_args, &args,
-                  (xdrproc_t)xdr_bs_migrate_finish_ret, &ret, WHY_TIMEOUT_MS, NULL) < 0)
+    if (!reachable || call_status(job, job->pump, WHY_TIMEOUT_MS, &ret, NULL) < 0)
         return;
     if (*ret.reason)
         append(why, "; at the destination ", ret.reason);

@@ -160,6 +160,7 @@ static int switch_over(struct migrate_job *job, struct error *err)
     struct qmp_wait wait = migrate_wait_ms(job, bound_ms);
     int r = migrate_enter(job, PHASE_SWITCH, err);
 
+    job->held_since = loop_clock();
     pump_set_bandwidth(job->pump, 0); /* a cap would only make the guest stand longer */
     if (r == 0)
         r = send_rest(job, &wait, err);

@@ -43,7 +43,7 @@ static const struct rpc_procedure procedures[] = {
      RET(bs_volume_digest_ret), incoming_handle_volume_digest},
     {BS_PROC_MIGRATE_FINISH, "MIGRATE_FINISH", SESSION_OR_TUNNEL, ARGS(bs_migrate_finish_args),
      RET(bs_migrate_finish_ret), incoming_handle_finish},
-    {BS_PROC_MIGRATE_STATUS, "MIGRATE_STATUS", SESSION_OR_TUNNEL, ARGS(bs_migrate_finish_args),
+    {BS_PROC_MIGRATE_STATUS, "MIGRATE_STATUS", SESSION_OR_TUNNEL, ARGS(bs_migrate_status_args),
      RET(bs_migrate_finish_ret), incoming_handle_status},
     {BS_PROC_MIGRATE_SETTLE, "MIGRATE_SETTLE", SESSION_OR_TUNNEL, ARGS(bs_migrate_settle_args),
      NONE, incoming_handle_settle},

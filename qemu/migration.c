@@ -142,7 +142,7 @@ static int has_reached(const struct migration_info *info, enum migration_state s
 int migration_wait(struct qmp *qmp, enum migration_state state, struct migration_info *ret,
                    const struct qmp_wait *wait, struct error *err)
 {
-    struct migration_info info = {.status = "not known"};
+    struct migration_info info;
     uint64_t seen = qmp_bell(qmp);
     int r;
 
@@ -156,7 +156,7 @@ int migration_wait(struct qmp *qmp, enum migration_state state, struct migration
             r = qmp_wait_bell(qmp, &seen, wait, err);
         if (r == -ETIMEDOUT)
             error_prefix(err, "waiting for the migration's state \"%s\" (it is \"%s\")",
-                         state_names[state], info.status);
+                         state_names[state], info.status[0] ? info.status : "not known");
         if (r != 0)
             return r == 1 ? 0 : r;
     }

@@ -74,6 +74,11 @@ reach()
         reached
         ;;
     stop) stop_in memory ;; # stop_guest follows
+    sent) # all of it, and Finish follows
+        watch hold a ' out: finish'
+        depart
+        reached
+        ;;
     *) stop_in "$1" ;;
     esac
 }

@@ -18,3 +18,6 @@ switch="the guest stood still for 2 seconds, and the rest of it had not gone ove
 gives_up way switch "$switch"
 gives_up qemu switch "$switch"
 gives_up daemon switch "$switch"
+
+# After Finish it is the destination that gives up.
+gives_up qemu sent "the guest can't be held up for longer"
