@@ -7,7 +7,7 @@
  *    "uuid": "...", "running": true, "offline": false,
  *    "persistent": false, "since": 0, "definition": {...} or null for an attached QEMU,
  *    "volumes": [{"path": "...", "fresh": "...", "aside": "..." or null,
- *                 "partial": "..." or null, "created": true, "device": 1, "inode": 2}]}
+ *                 "partial": "..." or null, "kept": false, "created": true, "device": 1, "inode": 2}]}
  *
  * A state is written before it is acted upon.  A version that is not known is left alone.
  */
@@ -32,11 +32,12 @@ static json_t *volumes_to_json(const struct incoming *in)
     for (size_t i = 0; i < in->volume_count; i++) {
         const struct volume *volume = &in->volumes[i];
 
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:s?, s:b, s:I, s:I}", "path",
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:s?, s:b, s:b, s:I, s:I}", "path",
                                               volume->path, "fresh", volume->fresh, "aside",
-                                              volume->aside, "partial", volume->partial, "created",
-                                              volume->created, "device", (json_int_t)volume->device,
-                                              "inode", (json_int_t)volume->inode));
+                                              volume->aside, "partial", volume->partial, "kept",
+                                              volume->kept, "created", volume->created, "device",
+                                              (json_int_t)volume->device, "inode",
+                                              (json_int_t)volume->inode));
     }
     return list;
 }
@@ -124,6 +125,7 @@ static int read_volumes(struct incoming *in, const json_t *list, struct error *e
         volume->fresh = copy_string(each, "fresh");
         volume->aside = copy_string(each, "aside");
         volume->partial = copy_string(each, "partial");
+        volume->kept = json_is_true(json_object_get(each, "kept"));
         volume->created = json_is_true(json_object_get(each, "created"));
         volume->device = (dev_t)json_integer_value(json_object_get(each, "device"));
         volume->inode = (ino_t)json_integer_value(json_object_get(each, "inode"));

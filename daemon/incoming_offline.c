@@ -137,6 +137,7 @@ int incoming_handle_volume_digest(void *opaque, const void *args_, void *ret_, s
 
 bool incoming_offline_keep(struct incoming *in)
 {
+    struct error writing = ERROR_INIT;
     size_t kept = 0;
 
     for (size_t i = 0; i < in->volume_count; i++) {
@@ -153,6 +154,8 @@ bool incoming_offline_keep(struct incoming *in)
         log_info("migration %s (%s) in: what was copied is kept for the next attempt as %s",
                  in->hex, in->name, volume->partial);
     }
+    if (kept && in->state == INCOMING_NOT_MINE && incoming_journal_write(in, &writing) < 0)
+        log_error("migration %s in: %s", in->hex, writing.text);
     atomic_store(&in->kept, kept > 0);
     return kept > 0;
 }

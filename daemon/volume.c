@@ -105,6 +105,8 @@ static bool is_ours(const struct volume *volume, const char *path)
 {
     struct stat st;
 
+    if (volume->kept && path == volume->path)
+        return false;
     return volume->created && path && lstat(path, &st) == 0 && st.st_dev == volume->device &&
            st.st_ino == volume->inode;
 }
@@ -140,6 +142,8 @@ int volume_keep(struct volume *volume, struct error *err)
         r = remember(volume, at, err);
     if (r == 0 && at)
         r = rename_noreplace(at, volume->partial, err);
+    if (r == 0)
+        volume->kept = true;
     return r == 0 ? put_back(volume, err) : r;
 }
 

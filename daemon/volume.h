@@ -22,6 +22,7 @@ struct volume {
     char *fresh;   /* where the new image is made */
     char *aside;   /* where the old image of a guest that comes back stands meanwhile; NULL: none */
     char *partial; /* where a copy that broke off is kept for the next attempt; NULL: it isn't */
+    bool kept;     /* ... where the new image stands then, and nowhere else */
     bool created;  /* the new image is known by device and inode */
     dev_t device;
     ino_t inode;
@@ -50,7 +51,8 @@ int volume_place(const struct volume *volume, struct error *err);
 int volume_undo(const struct volume *volume, struct error *err);
 
 /* The same, but what was created is kept, as PARTIAL (NAME.partial-GUEST), which the caller has
- * journalled.  Harmless when repeated. */
+ * journalled.  The caller journals KEPT afterwards: from then on a file at PATH is somebody else's, even
+ * if it has come to have that inode.  Harmless when repeated. */
 int volume_keep(struct volume *volume, struct error *err);
 /* What KEPT, of an earlier attempt, holds of the disk becomes the new image of VOLUME, which is planned
  * and not made, if it is sound and such a one as SPEC asks for.  Returns false if not: nothing has

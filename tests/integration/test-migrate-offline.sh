@@ -120,6 +120,8 @@ kill_daemon b
 ends 1 "and the guest stays here"
 start_daemon b "listen = \"127.0.0.1:${port_of[b]}\""
 unharmed a b big
+jq -e '[.volumes[].kept] == [true, true]' "$tmp"/b/state/migrations/*.json >/dev/null ||
+    fail "b's journal: $(cat "$tmp"/b/state/migrations/*.json)"
 carried_less
 as_before
 
