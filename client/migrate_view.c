@@ -89,6 +89,16 @@ static const char *phase_words(const char *phase)
     return phase;
 }
 
+/* What it is doing; may be in OUT. */
+static const char *state_words(const struct migrate_view *view, char out[PROGRESS_LINE_MAX])
+{
+    if (!view->away_ms)
+        return phase_words(view->phase);
+    snprintf(out, PROGRESS_LINE_MAX, "link lost, resuming (%u s)",
+             (unsigned)(view->away_ms / 1000));
+    return out;
+}
+
 static void draw_line(const char *text, size_t columns)
 {
     printf("%.*s\033[K\n", (int)(columns - 1), text);
@@ -126,7 +136,7 @@ static size_t choose_bars(struct migrate_view *view, size_t rows,
 static void draw(struct migrate_view *view)
 {
     const struct progress_bar *bars[MIGRATE_VIEW_BARS + 1];
-    char line[PROGRESS_LINE_MAX];
+    char line[PROGRESS_LINE_MAX], state[PROGRESS_LINE_MAX];
     size_t columns, rows, count, label_width = 0;
 
     terminal_size(&columns, &rows);
@@ -134,7 +144,7 @@ static void draw(struct migrate_view *view)
     if (view->drawn > 0)
         printf("\r\033[%zuA", view->drawn);
     snprintf(line, sizeof line, "Migrating '%s' to %s: %s", view->name, view->destination,
-             phase_words(view->phase));
+             state_words(view, state));
     draw_line(line, columns);
     for (size_t i = 0; i < count; i++) {
         if (strlen(bars[i]->label) > label_width)
@@ -153,7 +163,7 @@ static void print_plain(struct migrate_view *view)
 {
     char words[PROGRESS_LINE_MAX];
 
-    fputs(phase_words(view->phase), stdout);
+    fputs(state_words(view, words), stdout);
     for (size_t i = 0; i < view->count; i++)
         printf("%s%s", i ? "; " : ": ", progress_words(&view->bars[i], words));
     putchar('\n');
@@ -239,8 +249,9 @@ static void progress_json(const struct bs_migrate_progress *progress)
             memory = json;
         }
     }
-    output_json(json_pack("{ss so so so}", "type", "progress", "phase",
-                          output_json_string(progress->phase), "memory", memory, "disks", disks));
+    output_json(json_pack("{ss so so so sI}", "type", "progress", "phase",
+                          output_json_string(progress->phase), "memory", memory, "disks", disks,
+                          "away_ms", (json_int_t)progress->away_ms));
 }
 
 /* The bar of that name, a new one if need be; NULL when there are too many. */
@@ -277,6 +288,7 @@ void migrate_view_progress(struct migrate_view *view, const struct bs_migrate_pr
         progress_json(progress);
         return;
     }
+    view->away_ms = progress->away_ms;
     enter_phase(view, progress->phase);
     for (u_int i = 0; i < progress->parts.parts_len; i++) {
         const struct bs_progress *part = &progress->parts.parts_val[i];

@@ -24,6 +24,7 @@ struct migrate_view {
     bool verbose; /* tell of each phase */
     const char *name, *destination;
     char phase[32];
+    uint64_t away_ms; /* without a link; 0: there is one */
     struct progress_bar bars[MIGRATE_VIEW_BARS];
     size_t count;
     struct progress_bar disks; /* all disks as one bar, for a terminal with few lines */

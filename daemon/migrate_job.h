@@ -97,6 +97,7 @@ struct migrate_figures {
     u_int part_count;
     uint64_t dirty_rate;              /* of memory, bytes per second */
     uint64_t round_trip_us, stall_ms; /* of the session */
+    uint64_t away_ms;                 /* without a link, until now */
     uint32_t link_losses;
 };
 
@@ -151,8 +152,6 @@ struct migrate_job {
     uint64_t held_since;            /* loop_clock(): the guest stands still for the switch */
     uint64_t completed_at;          /* loop_clock() */
     uint64_t switched_us;           /* from the source's `completed` until the guest ran there */
-    uint32_t losses_told;           /* of the link, by notices */
-    bool away_told;                 /* and the last of them isn't over yet */
     uint64_t next_report, measured; /* loop_clock() */
     uint64_t measured_bytes;        /* of RAM had gone over then */
     uint64_t memory_rate;           /* bytes per second */

@@ -62,11 +62,25 @@ static void on_ended(void *opaque, const struct error *why)
     wake(job);
 }
 
+static void on_link_lost(void *opaque, const struct error *why)
+{
+    (void)why; /* the pump has logged it */
+    migrate_say(opaque, "link lost, resuming");
+}
+
+static void on_link_resumed(void *opaque, uint64_t ns)
+{
+    migrate_say(opaque, "link is back after %.1f s", (double)ns / (double)LOOP_SECOND);
+}
+
 /* RET is what the destination says of itself. */
 static int open_session(struct migrate_job *job, struct bs_host_info_ret *ret, struct error *err)
 {
-    const struct pump_handlers handlers = {
-        .channel_reset = on_reset, .ended = on_ended, .opaque = job};
+    const struct pump_handlers handlers = {.channel_reset = on_reset,
+                                           .link_lost = on_link_lost,
+                                           .link_resumed = on_link_resumed,
+                                           .ended = on_ended,
+                                           .opaque = job};
     struct pump *pump =
         link_open_migration(job->daemon, job->args.destination, &handlers, job->abort_fd, ret, err);
 

@@ -102,6 +102,7 @@ static void take_figures(struct migrate_job *job)
         figures->round_trip_us = stats.round_trip / 1000;
         figures->stall_ms = stats.silent_total / LOOP_MS;
         figures->link_losses = stats.link_losses;
+        figures->away_ms = stats.away / LOOP_MS;
     }
     pthread_mutex_unlock(&job->lock);
 }
@@ -114,6 +115,7 @@ static void send_progress(struct migrate_job *job)
     take_figures(job);
     memcpy(progress.id, job->id, sizeof progress.id);
     progress.parts.parts_len = job->figures.part_count;
+    progress.away_ms = job->figures.away_ms;
     send_event(job, BS_PROC_EVENT_MIGRATE_PROGRESS, (xdrproc_t)xdr_bs_migrate_progress, &progress);
 }
 
@@ -151,30 +153,6 @@ static int look(struct migrate_job *job, struct error *err)
     return r;
 }
 
-/* A link that is lost, and one that is back. */
-static void report_link(struct migrate_job *job)
-{
-    struct pump_stats stats;
-    bool ended;
-
-    pthread_mutex_lock(&job->lock);
-    ended = job->session_ended;
-    pthread_mutex_unlock(&job->lock);
-    if (!job->pump || ended)
-        return;
-    pump_get_stats(job->pump, NULL, &stats);
-    if (stats.link_losses > job->losses_told) {
-        job->losses_told = stats.link_losses;
-        job->away_told = true;
-        migrate_say(job, "link lost, resuming (%llu s)",
-                    (unsigned long long)(stats.away / LOOP_SECOND));
-    }
-    if (stats.away == 0 && job->away_told) {
-        job->away_told = false;
-        migrate_say(job, "link is back");
-    }
-}
-
 void migrate_report_progress(struct migrate_job *job)
 {
     struct error err = ERROR_INIT;
@@ -183,8 +161,7 @@ void migrate_report_progress(struct migrate_job *job)
     if (now < job->next_report)
         return;
     job->next_report = now + REPORT_INTERVAL_MS * LOOP_MS;
-    report_link(job);
-    if (migrate_answered(job, look(job, &err)) < 0)
+    if (job->phase != PHASE_SWITCH && migrate_answered(job, look(job, &err)) < 0)
         log_debug("migration %s out: %s", job->hex, err.text);
     send_progress(job);
 }

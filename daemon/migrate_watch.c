@@ -253,9 +253,11 @@ int migrate_check(void *opaque, struct error *err)
     struct migrate_job *job = opaque;
     int r = check_end(job, err);
 
-    if (r < 0 || (job->phase != PHASE_MIRROR && job->phase != PHASE_MEMORY))
+    if (r < 0 || job->phase < PHASE_MIRROR || job->phase > PHASE_SWITCH)
         return r;
     migrate_report_progress(job);
+    if (job->phase == PHASE_SWITCH)
+        return 0;
     r = check_end(job, err); /* it may have left QEMU without an answer, because of that */
     if (r == 0)
         r = block_mirrors_check(job->mirrors, job->mirror_count, err);

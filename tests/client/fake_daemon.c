@@ -170,14 +170,14 @@ static int handle_undefine(void *opaque, const void *in, void *out, struct error
 /* ---- migrations: what happens is the guest's name -------------------------------------------- */
 
 static void send_progress(struct client *client, const char *id, const char *phase,
-                          uint64_t memory_left, uint64_t disk_left)
+                          uint64_t memory_left, uint64_t disk_left, uint64_t away_ms)
 {
     const uint64_t memory_size = 1000 * MIB, disk_size = 4000 * MIB;
     char memory[] = "", vda[] = "vda", text[16];
     struct bs_progress parts[2] = {
         {memory, memory_size, memory_size - memory_left, memory_left, 100 * MIB},
         {vda, disk_size, disk_size - disk_left, disk_left, 200 * MIB}};
-    struct bs_migrate_progress progress = {.phase = text, .parts = {2, parts}};
+    struct bs_migrate_progress progress = {.phase = text, .parts = {2, parts}, .away_ms = away_ms};
 
     snprintf(text, sizeof text, "%s", phase);
     memcpy(progress.id, id, BS_ID_SIZE);
@@ -250,7 +250,7 @@ static int handle_migrate(void *opaque, const void *in, void *out, struct error 
     snprintf(client->migration, sizeof client->migration, "%s", args->name);
     memcpy(ret->id, job_id, BS_ID_SIZE);
     /* An event may be faster than the reply. */
-    send_progress(client, job_id, "begin", 1000 * MIB, 4000 * MIB);
+    send_progress(client, job_id, "begin", 1000 * MIB, 4000 * MIB, 0);
     return 0;
 }
 
@@ -271,14 +271,14 @@ static void run_migration(struct client *client)
 {
     const char *name = client->migration;
 
-    send_progress(client, job_id, "mirror", 1000 * MIB, 2000 * MIB);
+    send_progress(client, job_id, "mirror", 1000 * MIB, 2000 * MIB, 0);
     if (strcmp(name, "web") == 0) {
         send_notice(client, "cd is empty and is not copied\033[2J");
         send_event(client, BS_KEEPALIVE_PROGRAM, BS_KEEPALIVE_PING, NULL, NULL);
         /* The guest wrote: more remains than before. */
-        send_progress(client, job_id, "mirror", 1000 * MIB, 3000 * MIB);
-        send_progress(client, job_id, "memory", 400 * MIB, 0);
-        send_progress(client, other_id, "memory", 0, 0);
+        send_progress(client, job_id, "mirror", 1000 * MIB, 3000 * MIB, 3456);
+        send_progress(client, job_id, "memory", 400 * MIB, 0, 0);
+        send_progress(client, other_id, "memory", 0, 0, 0);
         send_result(client, other_id, BS_OUTCOME_FAILED, "not this migration");
         send_result(client, job_id, BS_OUTCOME_COMPLETED, "");
     } else if (strcmp(name, "many") == 0) {

@@ -84,6 +84,8 @@ jq -es 'map(select(.type == "progress")) | .[1] | .phase == "mirror" and
         .disks == [{"target": "vda", "total": 4194304000, "transferred": 2097152000,
                     "remaining": 2097152000, "rate": 209715200}]' "$dir/out" >/dev/null ||
     fail "wrong progress"
+jq -es 'map(select(.type == "progress") | .away_ms) == [0, 0, 3456, 0]' "$dir/out" >/dev/null ||
+    fail "wrong progress without a link"
 last '. == {"type": "result", "status": "completed", "mode": "bistream", "total_ms": 12345,
             "downtime_ms": 18, "ram_bytes": 1048576000,
             "disks": [{"target": "vda", "bytes": 4194304000}], "error": null}'
@@ -157,6 +159,7 @@ on_terminal()
 on_terminal 72 24 web
 grep -Eq '^vda    \[=+>? *\]  50%' "$dir/lines" || fail "no bar"
 grep -q "Migrating 'web' to $to: copying memory" "$dir/lines" || fail "no phase"
+grep -q "Migrating 'web' to $to: link lost, resuming (3 s)" "$dir/lines" || fail "no word of the lost link"
 grep "^vda" "$dir/lines" | sed 's/.*\] *\([0-9]*\)%.*/\1/' >"$dir/percents"
 sort -nc "$dir/percents" || fail "a bar ran backwards"
 grep -q '^100$' "$dir/percents" || fail "the bar isn't full at the end"

@@ -181,7 +181,7 @@ const struct golden golden_messages[] = {
     BARE_REPLY(JOB_ABORT),
     CALL(JOB_RESOLVE, bs_job_resolve_args, TEXT("web"), BS_RESOLVE_KEEP),
     BARE_REPLY(JOB_RESOLVE),
-    EVENT(EVENT_MIGRATE_PROGRESS, bs_migrate_progress, ID, TEXT("mirror"), {2, progress}),
+    EVENT(EVENT_MIGRATE_PROGRESS, bs_migrate_progress, ID, TEXT("mirror"), {2, progress}, 74),
     EVENT(EVENT_MIGRATE_RESULT, bs_migrate_result, ID, BS_OUTCOME_UNRESOLVED, TEXT("bistream"), 71,
           72, 73, {2, disk_bytes}, TEXT("no answer to Finish")),
     EVENT(EVENT_MIGRATE_NOTICE, bs_migrate_notice, ID, TEXT("vdc is read-only: not copied")),
