@@ -213,6 +213,11 @@ stop_in()
         depart
         reached
         ;;
+    connect) # the first mirror is about to connect
+        watch hold a "$(command_text blockdev-add)"
+        depart
+        reached
+        ;;
     mirror)
         depart
         copying a guest

@@ -68,11 +68,6 @@ reach()
 {
     options=(--copy-storage-all "${@:2}")
     case $1 in
-    connect) # the first mirror is about to connect
-        watch hold a "$(command_text blockdev-add)"
-        depart
-        reached
-        ;;
     stop) stop_in memory ;; # stop_guest follows
     sent) # all of it, and Finish follows
         watch hold a ' out: finish'
