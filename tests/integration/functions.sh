@@ -18,6 +18,7 @@ export LC_ALL=C
 # Short, since it is the beginning of sockets' paths.
 tmp=$(mktemp -d /tmp/bistream.XXXXXX)
 declare -A pid_of port_of      # of daemons that run, by name
+address=127.0.0.1              # where they listen, if nothing else is said
 other_pids=()                  # of other programs, ended in the end
 
 # --- how a test ends -------------------------------------------------------------------------------
@@ -133,14 +134,14 @@ make_ca()
     "$bistream" pki ca --pki-dir="${1:-$tmp/ca}" >/dev/null
 }
 
-# make_pki NAME [OPTION...]: host NAME's files in $tmp/NAME/pki, good for dialling 127.0.0.1.
+# make_pki NAME [OPTION...]: host NAME's files in $tmp/NAME/pki, good for dialling $address.
 make_pki()
 {
     local name=$1
     shift
     [ -d "$tmp/ca" ] || make_ca
     mkdir -p "$tmp/$name"
-    "$bistream" pki host "$name.test" --pki-dir="$tmp/ca" --out="$tmp/$name/pki" --ip=127.0.0.1 "$@" \
+    "$bistream" pki host "$name.test" --pki-dir="$tmp/ca" --out="$tmp/$name/pki" --ip="$address" "$@" \
         >/dev/null
 }
 
@@ -152,7 +153,7 @@ configure_daemon()
     local name=$1
     shift
     mkdir -p "$tmp/$name"
-    printf '%s\n' 'listen = "127.0.0.1:0"' \
+    printf '%s\n' "listen = \"$address:0\"" \
         "control_socket = \"$tmp/$name/control\"" 'control_group = ""' \
         "pki_dir = \"$tmp/$name/pki\"" "run_dir = \"$tmp/$name/run\"" \
         "state_dir = \"$tmp/$name/state\"" "pool_dir = \"$tmp/$name/pool\"" \
@@ -237,7 +238,7 @@ at()
 # uri_of NAME: where peers find it.
 uri_of()
 {
-    printf 'bistream://127.0.0.1:%s' "${port_of[$1]}"
+    printf 'bistream://%s:%s' "$address" "${port_of[$1]}"
 }
 
 # is_well NAME: the daemon serves its clients.

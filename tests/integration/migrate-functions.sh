@@ -272,7 +272,7 @@ arrived()
     ram=$(ram "$to" "$new")
     now=$(sed 's/^counter=\([0-9]*\) .*/\1/' <<<"$ram")
     [[ $ram == *errors=0*ram=whole* ]] || fail "$new: $ram"
-    state_is "$from" "$name" 'moved to 127.0.0.1' || fail "$name is $(info "$from" "$name" state)"
+    state_is "$from" "$name" "moved to $address" || fail "$name is $(info "$from" "$name" state)"
     [ "$(info "$from" "$name" pid)" = null ] || fail "$name still has a QEMU at $from"
     mapfile -t old < <(images "$from" "$name")
     mapfile -t fresh < <(images "$to" "$name")
