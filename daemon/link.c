@@ -448,9 +448,10 @@ static int redial(void *opaque, uint32_t attempt, const struct bs_resume_state *
     if (!link)
         return -err->code;
     r = check_fingerprint(redial, link, err);
-    if (r == 0)
+    if (r == 0) {
         r = call_resume(redial, link, attempt, state, &ret->reply, err);
-    *ret_final = is_final(r);
+        *ret_final = is_final(r);
+    } /* else it is somebody else, whose word doesn't count */
     if (r == 0)
         r = take_early(link, ret, err);
     if (r == 0) {

@@ -23,7 +23,7 @@ carry()
 # connection so often while they are carried.  SEED chooses where and how; $report says what it cost.
 forward_with_cuts()
 {
-    local seed=${SEED:-$RANDOM} command answer host id undisturbed losses
+    local seed=${SEED:-$RANDOM} command answer host undisturbed losses
     for host in a b; do
         start_daemon $host 'ping = "100ms"' 'grace = "60s"' "forward_allow = {\"$tmp/*\"}"
     done
@@ -39,20 +39,37 @@ forward_with_cuts()
     carry "$1" "$2"
     read -r -t 1 answer <&"${WIRE[0]}" || fail "there were too few cuts"
     [ "$answer" = "$command" ] || fail "the wire said '$answer' to '$command'"
-    for host in a b; do
-        ! grep "session .* ended:" "$tmp/$host/log" || fail "a session has ended"
-    done
     losses=$(grep -c "link lost, waiting for another" "$tmp/a/log")
     [ "$losses" -ge $(($3 / 2)) ] || fail "the link was lost no more than $losses times"
-    id=$(at a --json forward --list | jq -r '.[0].id')
-    at a forward --stop "$id" >/dev/null
-    expect_log b "ended"
     report=$(awk -v a="$undisturbed" -v b="$seconds" -v cuts="$3" 'BEGIN {
         printf "%.1f s undisturbed, %.1f s with %d cuts: %.0f %% less throughput, %.2f s a cut",
             a, b, cuts, 100 * (1 - a / b), (b - a) / cuts
     }')
     report="$2 MB on $1 channels: $report (SEED=$seed)"
     echo "$report"
+}
+
+# end_forward: it is still the same session
+end_forward()
+{
+    local id host
+    for host in a b; do
+        ! grep "session .* ended:" "$tmp/$host/log" || fail "a session has ended"
+    done
+    id=$(at a --json forward --list | jq -r '.[0].id')
+    at a forward --stop "$id" >/dev/null
+    expect_log b "ended"
+}
+
+# resumed_again: a has another link since resumptions were counted by count_resumptions
+resumed_again()
+{
+    [ "$(grep -c "goes on over another link" "$tmp/a/log")" -gt "$resumptions" ]
+}
+
+count_resumptions()
+{
+    resumptions=$(grep -c "goes on over another link" "$tmp/a/log")
 }
 
 # ---- migrations --------------------------------------------------------------------------------

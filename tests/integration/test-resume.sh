@@ -9,6 +9,25 @@
 echo "== a forward"
 forward_with_cuts 8 "${MEGABYTES:-400}" "${CUTS:-30}"
 
+echo "== silence while there is nothing to be carried"
+count_resumptions
+began=$(now_ms)
+way hush
+wait_for "another link" resumed_again
+[ $(($(now_ms) - began)) -lt 5000 ] || fail "that was noticed after $(($(now_ms) - began)) ms"
+
+echo "== somebody else answers, with a good certificate"
+start_daemon c
+count_resumptions
+way "port ${port_of[c]}"
+way cut
+expect_log a "its certificate is another one than when the session was opened"
+way "port ${port_of[b]}"
+way cut
+wait_for "another link" resumed_again
+carry 2 10
+end_forward
+
 echo "== the grace time of a migration is over"
 stop_daemon a
 start_daemon a 'ping = "100ms"' 'grace = "1s"'

@@ -13,6 +13,7 @@ srcdir=$srcdir/../integration
 
 if [ -z "${PHASES:-}" ]; then
     forward_with_cuts "$1" "$2" "$3"
+    end_forward
     stop_daemon a
     stop_daemon b
 fi
