@@ -14,6 +14,8 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -28,6 +30,7 @@ enum { CUTS = 20, CHANNELS = 3, BULK = 24 << 20, PIECE = 64 << 10 };
 static struct pair pair;
 static pthread_mutex_t link_lock = PTHREAD_MUTEX_INITIALIZER;
 static int newest_fd;        /* the near end of the newest link; under the lock */
+static int newest_far_fd;    /* the same of the last that was tried */
 static atomic_int unlucky;   /* attempts that find nobody */
 static atomic_int no_answer; /* attempts whose answer is lost */
 static atomic_int last_patience;
@@ -57,6 +60,7 @@ static void call_resume(uint32_t attempt, const struct bs_resume_state *state,
 
     copy_state(state, &resume.state);
     pair_make_links(ret_near, &resume.link);
+    newest_far_fd = tls_fd(resume.link);
     assert_int_equal(pump_resume(pair.far.pump, &resume), 0);
 }
 
@@ -342,6 +346,31 @@ static void test_no_grace(void **state)
     pair_stop(&pair);
 }
 
+static unsigned patience_of(int fd)
+{
+    unsigned ms = 0;
+    socklen_t length = sizeof ms;
+
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &length), 0);
+    return ms;
+}
+
+/* The kernel, too, gives up what isn't acknowledged, at both ends and on every link. */
+static void test_silence_is_noticed_by_the_kernel(void **state)
+{
+    const struct pump_config config = make_config(60 * SECOND);
+
+    (void)state;
+    start(&config, NULL);
+    assert_int_equal(patience_of(pair.link_fd), 15000);
+    assert_int_equal(patience_of(pair.far_fd), 15000);
+    cut(SHUT_RDWR);
+    side_wait_resumed(&pair.near, 1);
+    assert_int_equal(patience_of(newest_fd), 15000);
+    assert_int_equal(patience_of(newest_far_fd), 15000);
+    pair_stop(&pair);
+}
+
 /* The call fails that says so; the session goes on where it is. */
 static void refused(uint32_t attempt, const struct bs_resume_state *what, const char *why)
 {
@@ -453,6 +482,7 @@ int main(void)
         cmocka_unit_test_teardown(test_nothing_is_lost, clean_up),
         cmocka_unit_test_teardown(test_grace_is_over, clean_up),
         cmocka_unit_test_teardown(test_no_grace, clean_up),
+        cmocka_unit_test_teardown(test_silence_is_noticed_by_the_kernel, clean_up),
         cmocka_unit_test_teardown(test_refused_and_unharmed, clean_up),
         cmocka_unit_test_teardown(test_closed_without_a_link, clean_up),
         cmocka_unit_test_teardown(test_closed_there, clean_up),

@@ -201,6 +201,7 @@ void pair_start(struct pair *pair, const struct pump_config *config,
     pthread_cond_init(&pair->far.changed, NULL);
     pair_make_links(&pair->near.link, &pair->far.link);
     pair->link_fd = tls_fd(pair->near.link);
+    pair->far_fd = tls_fd(pair->far.link);
     start_side(&pair->near, config ? *config : defaults, true, program);
     if (far_pump)
         start_side(&pair->far, config ? *config : defaults, false, program);

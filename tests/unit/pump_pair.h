@@ -40,7 +40,7 @@ struct pair_side {
 struct pair {
     struct pair_side near, far; /* near is the opener and listens, far dials */
     char dir[64];               /* of the sockets; far resolves "NAME" to dir/NAME */
-    int link_fd;                /* the near end's first */
+    int link_fd, far_fd;        /* each end's first */
     int fds;                    /* open descriptors before */
 };
 
