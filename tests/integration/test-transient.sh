@@ -53,6 +53,15 @@ persistent b web false
 at b destroy web >/dev/null
 has_gone b web
 
+echo "== its images are in its way when it comes again, and who has to do what is told"
+at a start web --force >/dev/null
+counter a web --above 5 >/dev/null
+stays "at the destination: a file $tmp/b/pool/web-vda.qcow2 exists already; move it away or delete it" \
+    a b web --copy-storage-all
+rm "$tmp/b/pool/web-vda.qcow2"
+must_migrate a b web --copy-storage-all
+arrived a b web
+
 echo "== ended by itself"
 begins_again web
 must_migrate a b web --copy-storage-all
