@@ -32,7 +32,7 @@ persistent()
 has_gone()
 {
     wait_for "the end of $2's domain" is_unknown "$1" "$2"
-    [ ! -e "$tmp/$1/state/domains/$2.json" ] || fail "the file of $2 is left at $1"
+    wait_for "the end of its file" test ! -e "$tmp/$1/state/domains/$2.json"
     [ -e "$tmp/$1/pool/$2-vda.qcow2" ] || fail "the image of $2 is gone at $1"
     expect_log "$1" "domain $2: came by a migration without --persistent, so it goes with its guest"
 }
