@@ -19,6 +19,8 @@
 
 #include <errno.h>
 
+enum { UNHURRIED = 256 * 1024 }; /* what is gathered when no small message is about */
+
 /* Decrypts records until MOST bytes are there or the link has no more.  Returns what came last, as
  * tls_read() does. */
 static ssize_t read_records(struct pump *pump, size_t most, size_t *ret_length, struct error *err)
@@ -101,6 +103,7 @@ void link_send(struct pump *pump)
     if (!pump->link || pump->link_mute)
         return;
     gather = mux_session_gather(pump->session, loop_now(pump->loop));
+    tls_set_unsent_max(pump->link, gather < UNHURRIED ? (unsigned)gather : 0);
     for (budget = 2 * gather; more && budget > 0;) {
         struct error err = ERROR_INIT;
         size_t waiting;

@@ -309,6 +309,15 @@ int tls_export(const struct tls *tls, const char *label, uint8_t *ret, size_t si
 }
 
 /* What isn't TCP finds out at once. */
+void tls_set_unsent_max(struct tls *tls, unsigned length)
+{
+    if (length == tls->unsent_max)
+        return;
+    tls->unsent_max = length;
+    /* Where it can't be set, small messages are slower beside bulk, and all else is as before. */
+    (void)setsockopt(tls->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &length, sizeof length);
+}
+
 void tls_set_patience(const struct tls *tls, unsigned ms)
 {
     setsockopt(tls->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);

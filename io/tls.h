@@ -61,6 +61,9 @@ int tls_peer_fingerprint(const struct tls *tls, uint8_t ret[TLS_FINGERPRINT_SIZE
 int tls_export(const struct tls *tls, const char *label, uint8_t *ret, size_t size);
 /* After how long the kernel gives up sending what the peer doesn't acknowledge (TCP_USER_TIMEOUT). */
 void tls_set_patience(const struct tls *tls, unsigned ms);
+/* No more than LENGTH bytes are to wait unsent in the kernel (TCP_NOTSENT_LOWAT): what is sent when there
+ * are more comes back from tls_flush() as -EAGAIN.  0: as many as it likes. */
+void tls_set_unsent_max(struct tls *tls, unsigned length);
 /* When the peer's certificate ends; 0 when it can't be told. */
 time_t tls_peer_expires(const struct tls *tls);
 

@@ -68,6 +68,7 @@ struct tls {
     struct tls_context *context;
     SSL *ssl;
     int fd;
+    unsigned unsent_max; /* in the kernel; 0: any */
     bool client;
     bool established; /* the handshake is done */
     bool failed;      /* OpenSSL has given up: not even close_notify may be sent */

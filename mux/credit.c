@@ -87,8 +87,9 @@ void mux_credit_charge_receive(struct mux_channel *channel)
 
 size_t mux_credit_space(struct mux_channel *channel)
 {
-    uint64_t unsent = min_u64(channel->queued - channel->sent, MUX_UNSENT_MAX);
-    uint64_t space = min_u64(channel->send_limit - channel->queued, MUX_UNSENT_MAX - unsent);
+    uint64_t ahead = channel->session->unsent < MUX_AHEAD_MAX ? MUX_UNSENT_MAX : MUX_AHEAD_LITTLE;
+    uint64_t unsent = min_u64(channel->queued - channel->sent, ahead);
+    uint64_t space = min_u64(channel->send_limit - channel->queued, ahead - unsent);
 
     space = min_u64(space, pool_room(&channel->session->send_pool, channel->send_charge));
     if (space == 0)

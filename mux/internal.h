@@ -38,13 +38,19 @@ enum {
         1024 * 1024, /* taken from a local socket ahead of the link: one gathered write */
     MUX_GATHER_MIN = 256 * 1024,
     MUX_GATHER_MAX = 1024 * 1024,
-    MUX_GATHER_SMALL = 64 * 1024, /* for MUX_SMALL_TIME after a small message */
+    MUX_GATHER_SMALL = 64 * 1024,    /* for MUX_SMALL_TIME after a small message */
+    MUX_TURN = 64 * 1024,            /* bytes in one turn where nobody waits for small messages */
+    MUX_AHEAD_MAX = 4 * 1024 * 1024, /* taken ahead by all channels, before each takes little ... */
+    MUX_AHEAD_LITTLE = MUX_TURN,     /* ... and that is how much: it shall stay in the cache */
+    MUX_FLIGHT_MIN = 256 * 1024,     /* that may be under way beside small messages, at the least */
+    MUX_FLIGHT_STEP = 64 * 1024,     /* of it is measured */
     MUX_TUNNEL_BUFFER =
         1024 * 1024, /* that a tunnel holds of its stream before the link isn't read any more */
 };
 
 #define MUX_MILLISECOND UINT64_C(1000000)
 #define MUX_SMALL_TIME (100 * MUX_MILLISECOND)
+#define MUX_FLIGHT_DELAY (MUX_MILLISECOND / 20)   /* that a queue may always make */
 #define MUX_BURST_TIME (50 * MUX_MILLISECOND)     /* of a capped rate: sent at once */
 #define MUX_QUIET_TIME (50 * MUX_MILLISECOND)     /* between two looks for quiet channels */
 #define MUX_MEASURE_TIME (10 * MUX_MILLISECOND)   /* between two PINGs that measure */
@@ -118,8 +124,9 @@ struct mux_channel {
     uint64_t send_charge; /* what the send pool counts for it */
     enum mux_queue queue;
     TAILQ_ENTRY(mux_channel) data_link;
-    bool fresh;   /* what is unsent came when nothing was, and is no more than MUX_SMALL */
-    bool blocked; /* mux_channel_space() was 0 when last looked at: owes writable() */
+    bool fresh;       /* what is unsent came when nothing was, and is no more than MUX_SMALL */
+    uint64_t bulk_at; /* when more than that was queued at once */
+    bool blocked;     /* mux_channel_space() was 0 when last looked at: owes writable() */
 
     /* The peer's half: taken <= received <= receive_limit.  IN holds what lies between taken and
      * received. */
@@ -185,6 +192,16 @@ struct mux_bandwidth {
     uint64_t again; /* what is unsent waits until then; UINT64_MAX: it doesn't wait */
 };
 
+/* How much bulk is under way: see flight.c.  All in bytes but SHORTEST. */
+struct mux_flight {
+    uint64_t sent;     /* of DATA, on this link */
+    uint64_t pinged;   /* before the last PING */
+    uint64_t arrived;  /* before the last PING whose PONG came */
+    uint64_t most;     /* that may be under way beside small messages */
+    uint64_t shortest; /* round trip on this link, ns; 0: not known */
+    bool held;         /* since the last PONG */
+};
+
 /* What a message that comes through a tunnel is. */
 enum mux_tunnel_message {
     MUX_TUNNEL_NOTHING, /* keepalive, or skipped */
@@ -232,7 +249,9 @@ struct mux_session {
     struct mux_channels active;  /* looked at every MUX_QUIET_TIME */
     uint64_t quiet_at;           /* the next look; UINT64_MAX: none due */
     uint64_t unsent;             /* bytes queued on all channels */
+    uint64_t turn;               /* of them sent in the first one's turn */
     struct mux_bandwidth bandwidth;
+    struct mux_flight flight;
 
     bool say_keepalive; /* a PONG of the keepalive program */
     bool say_pong;      /* to the newest PING */
@@ -394,6 +413,20 @@ size_t mux_bandwidth_turn(const struct mux_channel *channel, size_t most);
 uint64_t mux_bandwidth_when(const struct mux_channel *channel);
 /* LENGTH bytes of it went out. */
 void mux_bandwidth_sent(const struct mux_channel *channel, size_t length);
+
+/* flight.c */
+
+/* Are small messages about, which shouldn't have to wait? */
+bool mux_flight_is_watched(const struct mux_session *session, uint64_t now);
+/* Until when CHANNEL's data is held back, unless a PONG comes; 0: it isn't. */
+uint64_t mux_flight_when(const struct mux_channel *channel);
+/* LENGTH bytes of DATA went out. */
+void mux_flight_sent(struct mux_session *session, size_t length);
+/* A PING went out; its PONG came. */
+void mux_flight_pinged(struct mux_session *session);
+void mux_flight_ponged(struct mux_session *session, uint64_t round_trip);
+/* Nothing is under way on a link that is new. */
+void mux_flight_reset(struct mux_session *session);
 
 /* timer.c */
 

@@ -3,6 +3,8 @@
 /*
  * Who is next.  Frames that are due other than DATA go first; then channel 0; then channels that
  * have just turned busy with no more than one quantum; then the rest in turns, one message each.
+ * Where no small messages are about and no rate is capped, nobody would notice longer turns but the
+ * sockets at the far end, which are written to in larger pieces: then a turn has MUX_TURN bytes.
  *
  * A channel that had its turn among the fresh goes to the back of the bulk even when it has nothing
  * left, and only when it is found empty there is it idle again.  So one that is written to all the
@@ -56,15 +58,23 @@ void mux_schedule_data(struct mux_channel *channel, size_t added)
     uint64_t unsent = channel->queued - channel->sent;
 
     channel->session->unsent += added;
+    if (added > MUX_SMALL)
+        channel->bulk_at = channel->session->now;
     channel->session->bandwidth.again = UINT64_MAX; /* it may be what needn't wait */
     channel->fresh = (channel->fresh || unsent == added) && unsent <= MUX_SMALL;
     if (channel->number != 0 && channel->queue == MUX_QUEUE_NONE)
         enqueue(channel, unsent <= MUX_QUANTUM ? MUX_QUEUE_FRESH : MUX_QUEUE_BULK);
 }
 
+/* Until when CHANNEL has to wait for its turn. */
+static uint64_t held_until(const struct mux_channel *channel)
+{
+    return max_u64(mux_bandwidth_when(channel), mux_flight_when(channel));
+}
+
 static bool is_held(const struct mux_channel *channel)
 {
-    return mux_bandwidth_when(channel) > channel->session->now;
+    return held_until(channel) > channel->session->now;
 }
 
 static struct mux_channel *first_busy(struct mux_session *session)
@@ -88,17 +98,24 @@ struct mux_channel *mux_schedule_next(struct mux_session *session)
     struct mux_channel *channel = first_busy(session);
     bool held = channel && is_held(channel);
 
-    session->bandwidth.again = held ? mux_bandwidth_when(channel) : UINT64_MAX;
+    session->bandwidth.again = held ? held_until(channel) : UINT64_MAX;
     return held ? NULL : channel;
 }
 
 void mux_schedule_turn(struct mux_channel *channel, size_t length)
 {
-    channel->session->unsent -= length;
+    struct mux_session *session = channel->session;
+
+    session->unsent -= length;
     if (!has_unsent(channel))
         channel->fresh = false;
     if (channel->number == 0)
         return;
+    session->turn += length;
+    if (channel->queue == MUX_QUEUE_BULK && has_unsent(channel) && session->turn < MUX_TURN &&
+        session->bandwidth.rate == 0 && !mux_flight_is_watched(session, session->now))
+        return;
+    session->turn = 0;
     if (channel->queue == MUX_QUEUE_FRESH || has_unsent(channel))
         enqueue(channel, MUX_QUEUE_BULK);
     else

@@ -188,6 +188,7 @@ void mux_send_advance(struct mux_channel *channel, size_t length)
 {
     mux_timer_owed(channel->session);
     mux_bandwidth_sent(channel, length);
+    mux_flight_sent(channel->session, length);
     channel->sent += length;
     mux_schedule_turn(channel, length);
     if (channel->sent == channel->queued &&
@@ -210,8 +211,9 @@ static bool put_data(struct mux_channel *channel, struct mux_output *out)
               out->data + out->used + RPC_FRAME_OVERHEAD, length);
     out->used += RPC_FRAME_OVERHEAD + length;
     out->bulk_behind = out->urgent && !small;
-    if (small) {
+    if (small)
         out->urgent = true;
+    if (small && mux_elapsed(session, channel->bulk_at) >= MUX_SMALL_TIME) { /* else bulk's end */
         session->had_small = true;
         session->small_at = session->now;
     }
@@ -280,7 +282,7 @@ bool mux_session_wants_send(const struct mux_session *session)
 
 size_t mux_session_gather(const struct mux_session *session, uint64_t now)
 {
-    if (session->had_small && (now < session->small_at || now - session->small_at < MUX_SMALL_TIME))
+    if (mux_flight_is_watched(session, now))
         return MUX_GATHER_SMALL;
     return (size_t)max_u64(min_u64(session->unsent, MUX_GATHER_MAX), MUX_GATHER_MIN);
 }

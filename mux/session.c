@@ -66,6 +66,7 @@ struct mux_session *mux_session_new(const struct mux_config *config, uint64_t no
     session->quiet_at = session->bandwidth.again = UINT64_MAX;
     session->next_number = config->opener ? 1 : 2;
     session->say_ping = true;
+    mux_flight_reset(session);
     TAILQ_INIT(&session->control);
     TAILQ_INIT(&session->fresh);
     TAILQ_INIT(&session->bulk);

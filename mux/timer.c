@@ -47,6 +47,7 @@ void mux_timer_pinged(struct mux_session *session)
     session->ping_waiting = true;
     session->ping_token++;
     session->ping_at = session->now;
+    mux_flight_pinged(session);
 }
 
 bool mux_timer_pong(struct mux_session *session, uint64_t token)
@@ -61,6 +62,7 @@ bool mux_timer_pong(struct mux_session *session, uint64_t token)
     sample = max_u64(mux_elapsed(session, session->ping_at), 1);
     session->round_trip =
         session->round_trip ? session->round_trip - session->round_trip / 4 + sample / 4 : sample;
+    mux_flight_ponged(session, sample);
     return true;
 }
 
@@ -123,6 +125,7 @@ void mux_timer_resumed(struct mux_session *session)
     session->away = false;
     session->received_at = session->ping_at = session->now;
     session->say_ping = true;
+    mux_flight_reset(session);
 }
 
 /* ---- quiet channels ------------------------------------------------------------------------- */

@@ -2,11 +2,12 @@
 /* Copyright (C) 2026 The bistream authors */
 /*
  * Flow over links with a rate and a delay: the window must not be what limits the rate, and bulk must
- * not be what others wait for.  Both ends run in steps of a millisecond; what a step may carry arrives
- * when the delay is over.
+ * not be what others wait for.  Both ends run in steps; what a step may carry arrives when the delay is
+ * over.  A link may also have a buffer, as sockets have: it takes more than it carries, and that waits.
  */
 #include "config.h"
 
+#include "common/checked.h"
 #include "mux/session.h"
 #include "rpc/protocol.h"
 #include "tests/unit/unit.h"
@@ -29,6 +30,7 @@ struct end {
     struct link *link;
     struct mux_session *session;
     size_t budget;               /* bytes that the link takes just now */
+    size_t waiting;              /* in its buffer */
     struct piece *first, **last; /* on their way from here */
     uint64_t received[2 * CHANNELS];
     uint64_t small_due; /* when the first byte of channel 0 came; 0: not yet */
@@ -37,7 +39,9 @@ struct end {
 struct link {
     struct end ends[2];
     uint64_t now, delay;
-    size_t per_step; /* bytes each way in a millisecond */
+    uint64_t step;   /* ns */
+    size_t per_step; /* bytes each way in a step */
+    size_t buffer;   /* bytes that it takes ahead */
 };
 
 static void opened(void *opaque, uint32_t channel, const char *endpoint)
@@ -87,6 +91,7 @@ static struct link *link_new(uint64_t rate, uint64_t round_trip, uint64_t memory
     assert_non_null(link);
     link->now = 1000 * MS;
     link->delay = round_trip / 2;
+    link->step = MS;
     link->per_step = (size_t)(rate / 1000);
     assert_true(link->per_step <= STEP_MAX);
     for (int i = 0; i < 2; i++) {
@@ -121,28 +126,39 @@ static void link_free(struct link *link)
     free(link);
 }
 
+/* BYTES go out, behind what waits in the buffer. */
+static void put(struct end *end, const uint8_t *bytes, size_t length)
+{
+    struct link *link = end->link;
+    struct piece *piece = malloc(sizeof *piece + length);
+
+    assert_non_null(piece);
+    *piece =
+        (struct piece){.due = link->now + link->delay + end->waiting / link->per_step * link->step,
+                       .length = length};
+    memcpy(piece->bytes, bytes, length);
+    *end->last = piece;
+    end->last = &piece->next;
+    if (link->buffer > 0)
+        end->waiting += length;
+}
+
 static void send_step(struct end *end)
 {
     static uint8_t buffer[BUDGET_MAX];
+    struct link *link = end->link;
     size_t used = 0, n = 1;
-    struct piece *piece;
     bool urgent;
 
-    end->budget += end->link->per_step;
+    end->waiting -= min_size(end->waiting, link->per_step);
+    end->budget = link->buffer ? link->buffer - end->waiting : end->budget + link->per_step;
     while (n > 0 && end->budget - used >= BS_FRAME_MESSAGE_MAX) {
-        n = mux_session_send(end->session, buffer + used, end->budget - used, end->link->now,
-                             &urgent);
+        n = mux_session_send(end->session, buffer, BS_FRAME_MESSAGE_MAX, link->now, &urgent);
+        if (n > 0)
+            put(end, buffer, n);
         used += n;
     }
     end->budget = n > 0 ? end->budget - used : 0; /* what a link was not given is lost */
-    if (used == 0)
-        return;
-    piece = malloc(sizeof *piece + used);
-    assert_non_null(piece);
-    *piece = (struct piece){.due = end->link->now + end->link->delay, .length = used};
-    memcpy(piece->bytes, buffer, used);
-    *end->last = piece;
-    end->last = &piece->next;
 }
 
 static void deliver_step(struct end *from, struct end *to)
@@ -174,12 +190,12 @@ static void write_step(struct end *end, uint32_t channels)
     }
 }
 
-static void run(struct link *link, uint32_t channels, uint64_t milliseconds)
+static void run(struct link *link, uint32_t channels, uint64_t steps)
 {
-    for (uint64_t i = 0; i < milliseconds; i++) {
+    for (uint64_t i = 0; i < steps; i++) {
         struct mux_session_stats stats;
 
-        link->now += MS;
+        link->now += link->step;
         write_step(&link->ends[0], channels);
         for (int j = 0; j < 2; j++)
             mux_session_tick(link->ends[j].session, link->now);
@@ -266,12 +282,67 @@ static void test_calls_overtake_bulk(void **state)
     link_free(link);
 }
 
+/* Sends a small message on CHANNEL every 5 ms for a second.  Returns how long the slowest of the second
+ * half took, in ns. */
+static uint64_t slowest_small(struct link *link, uint32_t channel)
+{
+    uint64_t slowest = 0, written = 0;
+
+    for (uint64_t round = 0; round < 200; round++) {
+        uint64_t start = link->now;
+
+        written += 64;
+        assert_int_equal(
+            mux_channel_write(link->ends[0].session, channel, (const uint8_t[64]){0}, 64), 64);
+        while (link->ends[1].received[channel] < written)
+            run(link, 1, 1);
+        if (round >= 100 && link->now - start > slowest)
+            slowest = link->now - start;
+        while (link->now - start < 5 * MS)
+            run(link, 1, 1);
+    }
+    return slowest;
+}
+
+/* A link whose buffers hold 8 MB ahead: beside small messages bulk doesn't fill them, and still all that
+ * the link carries is used. */
+static void small_beside_bulk(uint64_t rate, uint64_t round_trip, uint64_t most)
+{
+    struct link *link = link_new(rate, round_trip, UINT64_C(64) << 20);
+    uint64_t before, start, slowest;
+    uint32_t bulk, small;
+
+    link->step = MS / 20;
+    link->per_step = (size_t)(rate / 20000);
+    link->buffer = 8000000;
+    assert_int_equal(mux_channel_open(link->ends[0].session, "nbd/vda", &bulk), 0);
+    assert_int_equal(mux_channel_open(link->ends[0].session, "nbd/vdb", &small), 0);
+    run(link, 1, 20000);
+    before = received(&link->ends[1]);
+    start = link->now;
+    slowest = slowest_small(link, small);
+    assert_in_range(slowest, round_trip / 2, most);
+    assert_in_range((received(&link->ends[1]) - before) * 100 /
+                        ((link->now - start) / link->step * link->per_step),
+                    85, 110); /* what waited in the buffer comes on top */
+    link_free(link);
+}
+
+static void test_small_beside_bulk(void **state)
+{
+    (void)state;
+    small_beside_bulk(1200000000, MS / 10, MS);
+    small_beside_bulk(125000000, MS / 2, 4 * MS);
+    small_beside_bulk(125000000, 20 * MS, 40 * MS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_windows_are_not_the_bottleneck),
         cmocka_unit_test(test_late_channels_get_their_part),
         cmocka_unit_test(test_calls_overtake_bulk),
+        cmocka_unit_test(test_small_beside_bulk),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,6 +26,16 @@ static struct wire *wire_with_channels(void)
     return w;
 }
 
+/* A small message has just gone out: turns are short. */
+static struct wire *wire_with_small(void)
+{
+    struct wire *w = wire_with_channels();
+
+    wire_write(w, 7, 64);
+    wire_frames(w);
+    return w;
+}
+
 static void test_message_fits_a_record(void **state)
 {
     struct wire *w = wire_with_channels();
@@ -38,7 +48,7 @@ static void test_message_fits_a_record(void **state)
 
 static void test_bulk_takes_turns(void **state)
 {
-    struct wire *w = wire_with_channels();
+    struct wire *w = wire_with_small();
 
     (void)state;
     wire_write(w, 1, 3 * FULL);
@@ -55,10 +65,35 @@ static void test_bulk_takes_turns(void **state)
     wire_free(w);
 }
 
+/* Where nobody waits for small messages. */
+static void test_long_turns(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, 7 * FULL);
+    wire_write(w, 3, 2 * FULL);
+    wire_write(w, 5, 6 * FULL);
+    assert_string_equal(wire_frames_within(w, 8 * BS_FRAME_MESSAGE_MAX), "DATA 1 @0 +16332\n"
+                                                                         "DATA 1 @16332 +16332\n"
+                                                                         "DATA 1 @32664 +16332\n"
+                                                                         "DATA 1 @48996 +16332\n"
+                                                                         "DATA 1 @65328 +16332\n"
+                                                                         "DATA 3 @0 +16332\n"
+                                                                         "DATA 3 @16332 +16332\n"
+                                                                         "DATA 5 @0 +16332\n");
+    wire_write(w, 7, 64); /* it cuts a turn short */
+    assert_string_equal(wire_frames_within(w, 4 * BS_FRAME_MESSAGE_MAX), "DATA 7 @0 +64\n"
+                                                                         "DATA 5 @16332 +16332\n");
+    assert_string_equal(wire_frames_within(w, 2 * BS_FRAME_MESSAGE_MAX), "DATA 1 @81660 +16332\n"
+                                                                         "DATA 5 @32664 +16332\n");
+    wire_free(w);
+}
+
 /* Only whole messages, and the turn of what didn't fit comes next time. */
 static void test_buffer_ends(void **state)
 {
-    struct wire *w = wire_with_channels();
+    struct wire *w = wire_with_small();
 
     (void)state;
     wire_write(w, 1, 2 * FULL);
@@ -90,7 +125,7 @@ static void test_newly_busy_overtakes_bulk(void **state)
 /* One turn, then to the back: a channel that always has a little must not starve the bulk. */
 static void test_newly_busy_gets_one_turn(void **state)
 {
-    struct wire *w = wire_with_channels();
+    struct wire *w = wire_with_small();
 
     (void)state;
     wire_write(w, 1, 5 * FULL);
@@ -276,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_message_fits_a_record),
         cmocka_unit_test(test_bulk_takes_turns),
+        cmocka_unit_test(test_long_turns),
         cmocka_unit_test(test_buffer_ends),
         cmocka_unit_test(test_newly_busy_overtakes_bulk),
         cmocka_unit_test(test_newly_busy_gets_one_turn),
