@@ -77,13 +77,20 @@ json_t *run_nbd(struct load *load)
 
 /* ---- streams that nobody reads --------------------------------------------------------------- */
 
-/* Writes until the tunnel has taken nothing for a while. */
+/* Runs for a while, so that the tunnel trusts it with as much as it would, and then writes until the
+ * tunnel has taken nothing for a while. */
 static void fill(struct flow *flow, uint8_t *buffer)
 {
-    enum { PATIENCE = 300 /* ms */ };
+    enum { RUN = 32 << 20 /* bytes */, PATIENCE = 300 /* ms */ };
     struct pollfd wait = {.fd = flow->near, .events = POLLOUT};
 
     flow_set_blocking(flow->near, false);
+    flow_set_blocking(flow->far, false);
+    while (flow->received < RUN) {
+        flow_push(flow, buffer, CHUNK_SIZE);
+        flow_pull(flow, buffer);
+    }
+    flow_set_blocking(flow->far, true);
     while (poll(&wait, 1, PATIENCE) > 0)
         flow_push(flow, buffer, CHUNK_SIZE);
 }

@@ -3,6 +3,7 @@
 """Processes that the bench starts: each is ended by its pid, with all that it has started itself, also
 when the bench is interrupted; and the processor time that they have used together, from /proc."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -60,6 +61,31 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def free_ports(count):
+    """COUNT ports in a row, free at all loopback addresses."""
+    for first in range(20000 + os.getpid() % 1000 * 8, 32000, count):
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probes.enter_context(socket.socket()).bind(("", port))
+                return range(first, first + count)
+            except OSError:
+                pass
+    raise Failure(f"there are no {count} free ports in a row")
+
+
+def kill_users(folder):
+    """Ends what was started with a path in FOLDER and has outlived its parent."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                uses = f"{folder}/".encode() in file.read()
+            if uses:
+                os.kill(int(pid), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            pass
 
 
 def answers(port):

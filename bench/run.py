@@ -6,6 +6,7 @@ reach are reached, and writes the same as JSON and as a plot."""
 
 import argparse
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -14,6 +15,8 @@ sys.dont_write_bytecode = True
 
 # pylint: disable=wrong-import-position
 import long
+import memory
+import migrate
 import plot
 import report
 import tunnels
@@ -21,7 +24,7 @@ from peers import LOADS, PEERS
 from procs import Failure
 
 # The suites beside the load generator's modes, which are run together.
-SUITES = {"long": long}
+SUITES = {"long": long, "migrate": migrate, "memory": memory}
 MODES = (*LOADS, *SUITES)
 
 
@@ -63,12 +66,19 @@ def measure(arguments, folder):
     return results
 
 
+def raise_limits():
+    """A thousand streams have two thousand ends."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def interrupt(*_):
     raise KeyboardInterrupt
 
 
 def main():
     arguments = parse_arguments()
+    raise_limits()
     signal.signal(signal.SIGTERM, interrupt)
     with tempfile.TemporaryDirectory(prefix="bistream-bench.", dir="/tmp") as folder:
         results = measure(arguments, folder)
