@@ -8,7 +8,7 @@
  */
 #include "config.h"
 
-#include "bench/load.h"
+#include "bench/die.h"
 #include "bench/stamp.h"
 
 #include <arpa/inet.h>
@@ -17,6 +17,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -37,8 +38,8 @@ static SSL_CTX *context_new(const char *pki_dir)
         SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256") != 1 ||
         SSL_CTX_use_certificate_file(context, certificate, SSL_FILETYPE_PEM) != 1 ||
         SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
-        load_die(0, "can't use the certificate in %s: %s", pki_dir,
-                 ERR_reason_error_string(ERR_get_error()));
+        die(0, "can't use the certificate in %s: %s", pki_dir,
+            ERR_reason_error_string(ERR_get_error()));
     SSL_CTX_set_num_tickets(context,
                             0); /* what the sender never reads would break the connection */
     return context;
@@ -51,19 +52,19 @@ static SSL *shake_hands(SSL_CTX *context, int fd, bool client)
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     if (!ssl || SSL_set_fd(ssl, fd) != 1 || (client ? SSL_connect(ssl) : SSL_accept(ssl)) != 1)
-        load_die(0, "can't shake hands: %s", ERR_reason_error_string(ERR_get_error()));
+        die(0, "can't shake hands: %s", ERR_reason_error_string(ERR_get_error()));
     return ssl;
 }
 
 static void send_all(SSL *ssl, double seconds)
 {
-    double until = load_now() + seconds;
+    double until = clock_now() + seconds;
     static uint8_t piece[PIECE];
 
-    for (uint64_t sent = 0; load_now() < until; sent += sizeof piece) {
+    for (uint64_t sent = 0; clock_now() < until; sent += sizeof piece) {
         stamp_fill(0, sent, piece, sizeof piece);
         if (SSL_write(ssl, piece, sizeof piece) != sizeof piece)
-            load_die(errno, "can't send");
+            die(errno, "can't send");
     }
     SSL_shutdown(ssl);
 }
@@ -77,11 +78,11 @@ static uint64_t receive_all(SSL *ssl)
 
     while ((n = SSL_read(ssl, piece, sizeof piece)) > 0) {
         if (stamp_check(0, received, piece, (size_t)n) < (size_t)n)
-            load_die(0, "a byte after %llu is wrong", (unsigned long long)received);
+            die(0, "a byte after %llu is wrong", (unsigned long long)received);
         received += (uint64_t)n;
     }
     if (SSL_get_error(ssl, n) != SSL_ERROR_ZERO_RETURN)
-        load_die(0, "the connection broke");
+        die(0, "the connection broke");
     return received;
 }
 
@@ -107,7 +108,7 @@ static void connect_ends(int ret[2])
         getsockname(listener, (struct sockaddr *)&address, &length) < 0 || ret[0] < 0 ||
         connect(ret[0], (struct sockaddr *)&address, sizeof address) < 0 ||
         (ret[1] = accept(listener, NULL, NULL)) < 0)
-        load_die(errno, "can't connect");
+        die(errno, "can't connect");
     close(listener);
 }
 
@@ -121,23 +122,23 @@ int main(int argc, char **argv)
     SSL *ssl;
 
     if (argc != 3)
-        load_die(0, "usage: bare-tls PKI_DIR SECONDS");
+        die(0, "usage: bare-tls PKI_DIR SECONDS");
     context = context_new(argv[1]);
     connect_ends(ends);
     source = fork();
     if (source < 0)
-        load_die(errno, "can't fork");
+        die(errno, "can't fork");
     if (source == 0) {
         send_all(shake_hands(context, ends[0], true), strtod(argv[2], NULL));
         exit(0);
     }
     close(ends[0]);
     ssl = shake_hands(context, ends[1], false);
-    begun = load_now();
+    begun = clock_now();
     bytes = receive_all(ssl);
-    seconds = load_now() - begun;
+    seconds = clock_now() - begun;
     if (waitpid(source, &status, 0) < 0 || status != 0)
-        load_die(0, "the sending process failed");
+        die(0, "the sending process failed");
     printf("{\"bytes\": %llu, \"rate\": %f, \"cpu\": %f}\n", (unsigned long long)bytes,
            (double)bytes / seconds,
            (cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN)) / (double)bytes * 1e9);

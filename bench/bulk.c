@@ -12,6 +12,7 @@
  */
 #include "config.h"
 
+#include "bench/die.h"
 #include "bench/load.h"
 #include "bench/stamp.h"
 
@@ -41,7 +42,7 @@ static int watch_all(struct bulk *bulk, bool near)
     int epoll = epoll_create1(EPOLL_CLOEXEC);
 
     if (epoll < 0)
-        load_die(errno, "can't wait for sockets");
+        die(errno, "can't wait for sockets");
     for (unsigned i = 0; i < bulk->count; i++) {
         struct flow *flow = &bulk->flows[i];
         struct epoll_event event = {.events = near ? EPOLLOUT : EPOLLIN, .data.ptr = flow};
@@ -49,7 +50,7 @@ static int watch_all(struct bulk *bulk, bool near)
 
         flow_set_blocking(fd, false);
         if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-            load_die(errno, "can't wait for a socket");
+            die(errno, "can't wait for a socket");
     }
     return epoll;
 }
@@ -59,7 +60,7 @@ static int wait_for_events(int epoll, struct epoll_event events[EVENTS_MAX])
     int count = epoll_wait(epoll, events, EVENTS_MAX, -1);
 
     if (count < 0 && errno != EINTR)
-        load_die(errno, "can't wait for sockets");
+        die(errno, "can't wait for sockets");
     return count;
 }
 
@@ -78,7 +79,7 @@ static void want_answers(int epoll, struct flow *flow, bool want)
         return;
     flow->reading_answers = want;
     if (epoll_ctl(epoll, EPOLL_CTL_MOD, flow->near, &event) < 0)
-        load_die(errno, "can't wait for a socket");
+        die(errno, "can't wait for a socket");
 }
 
 /* All answers that are there. */
@@ -88,7 +89,7 @@ static void read_answers(struct flow *flow)
     ssize_t n = recv(flow->near, data, sizeof data, 0);
 
     if (n == 0 || (n < 0 && errno != EAGAIN))
-        load_die(n < 0 ? errno : 0, "stream %u: the tunnel ended it", flow->number);
+        die(n < 0 ? errno : 0, "stream %u: the tunnel ended it", flow->number);
     if (n > 0) {
         flow_check(flow, flow->answered, data, (size_t)n);
         flow->answered += (size_t)n;
@@ -155,12 +156,12 @@ static void answer(struct flow *flow, uint64_t before)
     size_t length = (size_t)(to - from) * ANSWER_SIZE;
 
     if (length > sizeof data)
-        load_die(0, "stream %u: more requests than were sent", flow->number);
+        die(0, "stream %u: more requests than were sent", flow->number);
     if (length == 0)
         return;
     stamp_fill(flow->number, from * ANSWER_SIZE, data, length);
     if (send(flow->far, data, length, MSG_NOSIGNAL) != (ssize_t)length)
-        load_die(errno, "stream %u: can't answer", flow->number);
+        die(errno, "stream %u: can't answer", flow->number);
 }
 
 /* One read.  Returns false at the end. */
@@ -193,7 +194,7 @@ static void *run_sink(void *opaque)
             if (!drain(bulk, epoll, events[i].data.ptr, buffer))
                 running--;
     }
-    bulk->ended = load_now();
+    bulk->ended = clock_now();
     close(epoll);
     free(buffer);
     return NULL;
@@ -206,21 +207,21 @@ struct bulk *bulk_start(struct flow *flows, unsigned count, bool requests)
     struct bulk *bulk = calloc(1, sizeof *bulk);
 
     if (!bulk)
-        load_die(ENOMEM, "can't start");
+        die(ENOMEM, "can't start");
     bulk->flows = flows;
     bulk->count = count;
     bulk->requests = requests;
-    bulk->begun = load_now();
+    bulk->begun = clock_now();
     if (pthread_create(&bulk->sink, NULL, run_sink, bulk) != 0 ||
         pthread_create(&bulk->source, NULL, run_source, bulk) != 0)
-        load_die(errno, "can't start threads");
+        die(errno, "can't start threads");
     return bulk;
 }
 
 void bulk_mark(struct bulk *bulk)
 {
     bulk->before = atomic_load(&bulk->arrived);
-    bulk->begun = load_now();
+    bulk->begun = clock_now();
 }
 
 double bulk_stop(struct bulk *bulk, uint64_t *ret_bytes)

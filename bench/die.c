@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * What all programs of the bench need: the end by a sentence, and the clock.
+ * The end by a sentence, and the clock.
  */
 #include "config.h"
 
-#include "bench/load.h"
+#include "bench/die.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-void load_die(int error, const char *format, ...)
+void die(int error, const char *format, ...)
 {
     va_list arguments;
 
@@ -26,7 +26,7 @@ void load_die(int error, const char *format, ...)
     exit(1);
 }
 
-double load_now(void)
+double clock_now(void)
 {
     struct timespec now;
 

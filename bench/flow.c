@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include "bench/die.h"
 #include "bench/load.h"
 #include "bench/stamp.h"
 
@@ -23,7 +24,7 @@ static struct sockaddr_un address_of(const char *path)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     if (strlen(path) >= sizeof address.sun_path)
-        load_die(0, "the path of a socket is too long: %s", path);
+        die(0, "the path of a socket is too long: %s", path);
     strcpy(address.sun_path, path);
     return address;
 }
@@ -34,10 +35,10 @@ int flow_listen(const char *path)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (unlink(path) < 0 && errno != ENOENT)
-        load_die(errno, "can't remove %s", path);
+        die(errno, "can't remove %s", path);
     if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
         listen(fd, 1024) < 0)
-        load_die(errno, "can't listen at %s", path);
+        die(errno, "can't listen at %s", path);
     return fd;
 }
 
@@ -47,7 +48,7 @@ int flow_dial(const char *path)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
-        load_die(errno, "can't connect to %s", path);
+        die(errno, "can't connect to %s", path);
     return fd;
 }
 
@@ -56,7 +57,7 @@ int flow_accept(int listener)
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
     if (fd < 0)
-        load_die(errno, "can't accept a connection from the tunnel");
+        die(errno, "can't accept a connection from the tunnel");
     return fd;
 }
 
@@ -66,7 +67,7 @@ void flow_set_blocking(int fd, bool blocking)
 
     flags = blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK;
     if (fcntl(fd, F_SETFL, flags) < 0)
-        load_die(errno, "can't set a socket's mode");
+        die(errno, "can't set a socket's mode");
 }
 
 void flow_send(int fd, const void *data, size_t length)
@@ -75,7 +76,7 @@ void flow_send(int fd, const void *data, size_t length)
         ssize_t n = send(fd, at, length, MSG_NOSIGNAL);
 
         if (n < 0)
-            load_die(errno, "can't send into the tunnel");
+            die(errno, "can't send into the tunnel");
         at += n;
         length -= (size_t)n;
     }
@@ -86,9 +87,9 @@ void flow_receive(int fd, void *data, size_t length)
     ssize_t n = recv(fd, data, length, MSG_WAITALL);
 
     if (n < 0)
-        load_die(errno, "can't receive from the tunnel");
+        die(errno, "can't receive from the tunnel");
     if ((size_t)n < length)
-        load_die(0, "the tunnel ended a stream too early");
+        die(0, "the tunnel ended a stream too early");
 }
 
 void flow_check(const struct flow *flow, uint64_t position, const uint8_t *data, size_t length)
@@ -96,8 +97,8 @@ void flow_check(const struct flow *flow, uint64_t position, const uint8_t *data,
     size_t good = stamp_check(flow->number, position, data, length);
 
     if (good < length)
-        load_die(0, "stream %u: the byte at %llu is wrong", flow->number,
-                 (unsigned long long)(position + good));
+        die(0, "stream %u: the byte at %llu is wrong", flow->number,
+            (unsigned long long)(position + good));
 }
 
 void flow_open(struct load *load, struct flow *flow)
@@ -110,7 +111,7 @@ void flow_open(struct load *load, struct flow *flow)
     flow->far = flow_accept(load->listener);
     flow_receive(flow->far, &heard, sizeof heard);
     if (heard != flow->number)
-        load_die(0, "stream %u arrived as %u", flow->number, heard);
+        die(0, "stream %u arrived as %u", flow->number, heard);
 }
 
 void flow_close(struct flow *flow)
@@ -124,7 +125,7 @@ uint8_t *flow_buffer(void)
     uint8_t *buffer = malloc(CHUNK_SIZE);
 
     if (!buffer)
-        load_die(ENOMEM, "can't move bytes");
+        die(ENOMEM, "can't move bytes");
     return buffer;
 }
 
@@ -137,7 +138,7 @@ void flow_push(struct flow *flow, uint8_t *buffer, size_t length)
     stamp_fill(flow->number, flow->sent - skip, buffer, (skip + room + 7) / 8 * 8);
     n = send(flow->near, buffer + skip, room, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN)
-        load_die(errno, "stream %u: can't send into the tunnel", flow->number);
+        die(errno, "stream %u: can't send into the tunnel", flow->number);
     flow->sent += n > 0 ? (size_t)n : 0;
 }
 
@@ -148,7 +149,7 @@ bool flow_pull(struct flow *flow, uint8_t *buffer)
     if (n < 0 && errno == EAGAIN)
         return true;
     if (n < 0)
-        load_die(errno, "stream %u: can't receive from the tunnel", flow->number);
+        die(errno, "stream %u: can't receive from the tunnel", flow->number);
     flow_check(flow, flow->received, buffer, (size_t)n);
     flow->received += (size_t)n;
     return n > 0;
@@ -157,7 +158,7 @@ bool flow_pull(struct flow *flow, uint8_t *buffer)
 uint64_t flow_total(const struct flow *flow)
 {
     if (flow->received != flow->sent)
-        load_die(0, "stream %u: %llu bytes were sent, and %llu arrived", flow->number,
-                 (unsigned long long)flow->sent, (unsigned long long)flow->received);
+        die(0, "stream %u: %llu bytes were sent, and %llu arrived", flow->number,
+            (unsigned long long)flow->sent, (unsigned long long)flow->received);
     return flow->received;
 }

@@ -28,7 +28,8 @@ def make_ca(build, folder):
 
 
 def make_certificate(build, folder, host, kind="host"):
-    """One of the CA in FOLDER for whoever uses the folder HOST/pki, or for QEMU itself in HOST/direct."""
+    """One of the CA in FOLDER, in HOST/pki, or of the KIND direct, which QEMU itself uses, in
+    HOST/direct."""
     out = f"{host}/{'pki' if kind == 'host' else kind}"
     run([f"{build}/client/bistream", "pki", kind, "host.bench", f"--pki-dir={folder}/ca",
          f"--out={out}", "--ip=127.0.0.1", "--ip=127.0.0.2"])

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * What the files of the load generator share, and bare-tls in part.  They end at the first thing that goes wrong, with a
- * sentence on standard error and status 1: a run with an error in it has no result.
+ * What the files of the load generator share.
  */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
@@ -23,11 +22,6 @@ struct load {
     unsigned connected; /* flows so far: the number of the next */
 };
 
-/* Says what went wrong, and with ERROR not 0 why, and ends the program. */
-void load_die(int error, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
-
-double load_now(void); /* CLOCK_MONOTONIC, seconds */
-
 /* ---- connections (flow.c) -------------------------------------------------------------------- */
 
 /* One stream: a connection to the tunnel, and the one that the tunnel has made for it. */
@@ -46,13 +40,13 @@ int flow_listen(const char *path);
 void flow_open(struct load *load, struct flow *flow);
 void flow_close(struct flow *flow);
 
+/* What flow_push() and flow_pull() need. */
+enum { CHUNK_SIZE = 256 * 1024 };
+uint8_t *flow_buffer(void);
 /* One write(2) of up to LENGTH stamped bytes (at most CHUNK_SIZE), none if it would block. */
 void flow_push(struct flow *flow, uint8_t *buffer, size_t length);
 /* One read(2), checked.  Returns false at the end of the stream. */
 bool flow_pull(struct flow *flow, uint8_t *buffer);
-/* For those: CHUNK_SIZE bytes. */
-enum { CHUNK_SIZE = 256 * 1024 };
-uint8_t *flow_buffer(void);
 /* Ends the program unless all that was sent has arrived; how many bytes that is. */
 uint64_t flow_total(const struct flow *flow);
 

@@ -109,6 +109,7 @@ def run(arguments, folder):
     figures.add("an idle session in MiB", figures.get("session", "grown"), SESSION_MAX, False)
     figures.add(f"{CHANNELS} idle channels in MiB", figures.get("channels", "grown"), CHANNELS_MAX,
                 False)
-    figures.add(f"{STREAMS} stalled streams in MiB", figures.get("stalled", "grown"), STREAMS_MAX, False)
+    figures.add(f"{STREAMS} stalled streams in MiB", figures.get("stalled", "grown"), STREAMS_MAX,
+                False)
     report.print_rows("Memory, growth of the larger daemon", [Daemons], results, COLUMNS)
     return {"medians": results, "runs": {}, "figures": figures.all}

@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include "bench/die.h"
 #include "bench/load.h"
 
 #include <errno.h>
@@ -29,7 +30,7 @@ static struct flow *open_flows(struct load *load, unsigned count)
     struct flow *flows = calloc(count, sizeof *flows);
 
     if (!flows)
-        load_die(ENOMEM, "can't open %u streams", count);
+        die(ENOMEM, "can't open %u streams", count);
     for (unsigned i = 0; i < count; i++)
         flow_open(load, &flows[i]);
     return flows;
@@ -115,7 +116,7 @@ json_t *run_stalled(struct load *load)
 
     fill(stalled, buffer);
     beside = measure(load, 1, false, &both);
-    held = stalled->sent;
+    held = stalled->sent - stalled->received;
     empty(stalled, buffer);
     close_flows(stalled, 1);
     free(buffer);
@@ -132,7 +133,7 @@ json_t *run_hold(struct load *load)
 
     for (unsigned i = 0; load->fill && i < load->streams; i++) {
         fill(&flows[i], buffer);
-        held += flows[i].sent;
+        held += flows[i].sent - flows[i].received;
     }
     puts("ready");
     fflush(stdout);

@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include "bench/die.h"
 #include "bench/load.h"
 #include "bench/stamp.h"
 
@@ -29,7 +30,7 @@ static void *echo_pings(void *opaque)
     while ((n = recv(flow->far, data, sizeof data, MSG_WAITALL)) == sizeof data)
         flow_send(flow->far, data, sizeof data);
     if (n != 0)
-        load_die(n < 0 ? errno : 0, "the far end of the ping-pong was broken off");
+        die(n < 0 ? errno : 0, "the far end of the ping-pong was broken off");
     return NULL;
 }
 
@@ -40,12 +41,12 @@ static float ping(struct flow *flow)
     double begun;
 
     stamp_fill(flow->number, flow->sent, data, sizeof data);
-    begun = load_now();
+    begun = clock_now();
     flow_send(flow->near, data, sizeof data);
     flow_receive(flow->near, data, sizeof data);
     flow_check(flow, flow->sent, data, sizeof data);
     flow->sent += sizeof data;
-    return (float)(load_now() - begun);
+    return (float)(clock_now() - begun);
 }
 
 static int compare(const void *a, const void *b)
@@ -65,15 +66,15 @@ static double quantile(const float *sorted, size_t count, double part)
 static size_t ping_pong(struct load *load, struct flow *flow, float **ret)
 {
     float *times = malloc(PINGS_MAX * sizeof *times);
-    double until = load_now() + load->seconds;
+    double until = clock_now() + load->seconds;
     size_t count = 0;
     pthread_t echo;
 
     if (!times)
-        load_die(ENOMEM, "can't keep times");
+        die(ENOMEM, "can't keep times");
     if (pthread_create(&echo, NULL, echo_pings, flow) != 0)
-        load_die(errno, "can't start a thread");
-    while (count < PINGS_MAX && load_now() < until)
+        die(errno, "can't start a thread");
+    while (count < PINGS_MAX && clock_now() < until)
         times[count++] = ping(flow);
     shutdown(flow->near, SHUT_WR);
     pthread_join(echo, NULL);
@@ -93,7 +94,7 @@ json_t *run_ping(struct load *load)
     json_t *result;
 
     if (!flows)
-        load_die(ENOMEM, "can't open streams");
+        die(ENOMEM, "can't open streams");
     flow_open(load, &flow);
     for (unsigned i = 0; i < load->streams; i++)
         flow_open(load, &flows[i]);
@@ -132,11 +133,11 @@ static void *serve_connections(void *opaque)
 
 json_t *run_connect(struct load *load)
 {
-    double begun = load_now();
+    double begun = clock_now();
     pthread_t far;
 
     if (pthread_create(&far, NULL, serve_connections, load) != 0)
-        load_die(errno, "can't start a thread");
+        die(errno, "can't start a thread");
     for (unsigned i = 0; i < load->count; i++) {
         int fd = flow_dial(load->near);
         uint8_t byte = (uint8_t)i, back;
@@ -144,10 +145,10 @@ json_t *run_connect(struct load *load)
         flow_send(fd, &byte, 1);
         flow_receive(fd, &back, 1);
         if (back != byte)
-            load_die(0, "connection %u: byte %u came back as %u", i, byte, back);
+            die(0, "connection %u: byte %u came back as %u", i, byte, back);
         close(fd);
     }
     pthread_join(far, NULL);
     return json_pack("{s:I, s:f}", "connections", (json_int_t)load->count, "seconds",
-                     load_now() - begun);
+                     clock_now() - begun);
 }
