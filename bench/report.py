@@ -15,6 +15,13 @@ def progress(text=""):
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
+def warn_if_busy():
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"This machine is busy (load average {load:.1f}, {os.cpu_count()} cores): ratios will be "
+              "rough, and latencies say nothing.")
+
+
 def cell(result, column):
     _, mode, key, unit, digits = column
     value = result.get(mode, {}).get(key)

@@ -79,6 +79,8 @@ def interrupt(*_):
 def main():
     arguments = parse_arguments()
     raise_limits()
+    sys.stdout.reconfigure(line_buffering=True)
+    report.warn_if_busy()
     signal.signal(signal.SIGTERM, interrupt)
     with tempfile.TemporaryDirectory(prefix="bistream-bench.", dir="/tmp") as folder:
         results = measure(arguments, folder)
