@@ -40,6 +40,7 @@
 enum {
     READ_MIN = 4 * 1024,
     READ_MAX = 256 * 1024, /* more than a UNIX socket holds by default */
+    SOCKET_ROOM = 1024 * 1024, /* for what is decrypted at once, and the next while that is read */
     RESETS_LOGGED = 200,   /* of one session: a peer could fill the disk with them */
 };
 
@@ -321,6 +322,9 @@ static void socket_ready(void *opaque, uint32_t events)
 
 int channel_attach(struct pump_channel *channel, int fd)
 {
+    const int room = SOCKET_ROOM;
+
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room); /* the kernel has a bound of its own */
     channel->watch = loop_fd_add(channel->pump->loop, fd, 0, socket_ready, channel);
     if (!channel->watch)
         return -ENOMEM;
