@@ -37,8 +37,8 @@ start_forward "$tmp/echo:$tmp/far/echo.sock" "$tmp/sum:$tmp/far/sum.sock" \
 [ "$(stat -c %a "$tmp/echo")" = 600 ] || fail "mode of a local socket: $(stat -c %a "$tmp/echo")"
 
 # The far sockets are dialled when somebody connects, so they need not have been there before.
-in_background socat "UNIX-LISTEN:$tmp/far/echo.sock,fork" EXEC:cat
-in_background socat "UNIX-LISTEN:$tmp/far/sum.sock,fork" EXEC:sha256sum
+in_background socat -t 60 "UNIX-LISTEN:$tmp/far/echo.sock,fork" EXEC:cat
+in_background socat -t 60 "UNIX-LISTEN:$tmp/far/sum.sock,fork" EXEC:sha256sum
 wait_for "far programs" test -S "$tmp/far/echo.sock" -a -S "$tmp/far/sum.sock"
 
 head -c 20000003 /dev/urandom >"$tmp/data"
