@@ -267,12 +267,12 @@ static void add_what_destination_knows(struct migrate_job *job, struct error *wh
 
 static void roll_back(struct migrate_job *job, struct error *why)
 {
-    add_what_is_known(job, why);
     job->stalled = why->code == ETIME;
     if (job->state != OUTGOING_NONE)
         enter_state(job, OUTGOING_OURS);
-    if (job->pump)
+    if (job->pump) /* a session that is about to end has ended then, and told why */
         pump_close_endpoint(job->pump, NULL);
+    add_what_is_known(job, why);
     migrate_direct_break(job);
     if (!migrate_is_offline(job))
         run_on(job, why);
