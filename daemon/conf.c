@@ -414,7 +414,7 @@ struct config *config_load(const char *path, struct error *err)
         CFG_BOOL("offer_bistream", cfg_true, CFGF_NONE),
         CFG_STR("session_memory", "64M", CFGF_NONE),
         CFG_STR("ping", "5s", CFGF_NONE),
-        CFG_STR("grace", "0s", CFGF_NONE),
+        CFG_STR("grace", "5m", CFGF_NONE),
         CFG_STR("stall_timeout", "10s", CFGF_NONE),
         CFG_STR("direct_ports", "49152-49215", CFGF_NONE),
         CFG_STR("direct_pki_dir", NULL, CFGF_NONE),

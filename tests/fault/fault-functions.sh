@@ -39,8 +39,9 @@ set_mode()
     [ "$1" != direct ] || there=(--listen-address 127.0.0.2)
     for host in a b; do
         mkdir -p "$tmp/$host/pool"
-        # A silence is noticed after 3 s, and a guest that stands still for it is given 3 s, too.
-        printf '%s\n' 'ping = "1s"' 'stall_timeout = "3s"' "qemu_binary = \"$tmp/$host/qemu\"" \
+        # A silence is noticed after 3 s and ends the session, and a guest that stands still for it is
+        # given 3 s, too.
+        printf '%s\n' 'ping = "1s"' 'grace = "0s"' 'stall_timeout = "3s"' "qemu_binary = \"$tmp/$host/qemu\"" \
             >>"$tmp/$host/lines"
     done
 }

@@ -29,7 +29,7 @@ dropped()
     expect_failure "no migration of a guest named guest runs here" at a job abort guest
 }
 
-start_daemon a 'ping = "200ms"'
+start_daemon a 'ping = "200ms"' 'grace = "0s"'
 start_daemon b "qemu_binary = \"$(slow_qemu 1000000)\""
 new_guest a guest 1 qcow2
 gone=$(uri_of b)
@@ -42,7 +42,7 @@ ends 1 "and the guest stays here"
 goes_on a guest
 wait_for "settling" jobs '.[0].phase == "settling" and (.[0].reason | test("refused"))'
 stop_daemon a
-start_daemon a 'ping = "200ms"'
+start_daemon a 'ping = "200ms"' 'grace = "0s"'
 goes_on a guest
 dropped "$gone"
 goes_on a guest

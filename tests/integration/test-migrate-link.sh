@@ -3,11 +3,12 @@
 # Copyright (C) 2026 The bistream authors
 #
 # The destination's daemon, or the way to it, goes away: in the middle of the copy the guest runs on
-# at the source; once the destination was asked to take the guest over, nobody guesses.
+# at the source; once the destination was asked to take the guest over, nobody guesses.  Without a grace
+# time: what happens with one, and when it is over, is test-resume.sh's.
 . "${srcdir:-.}/migrate-functions.sh"
 
 relay=$PWD/relay
-start_daemon a 'ping = "200ms"'
+start_daemon a 'ping = "200ms"' 'grace = "0s"'
 start_daemon b 'ping = "200ms"' "qemu_binary = \"$(slow_qemu 1000000)\""
 new_guest a guest 2 qcow2,raw
 
@@ -96,7 +97,7 @@ begin a b guest --copy-storage-all
 copying a guest
 kill_daemon a
 ends 3 "how the migration of 'guest' ended is not known"
-start_daemon a 'ping = "200ms"'
+start_daemon a 'ping = "200ms"' 'grace = "0s"'
 goes_on a guest
 settled a
 settled b
@@ -128,7 +129,7 @@ goes_on b guest
 must_fail "domain guest is migrating" a b guest --copy-storage-all
 # Not even a restart makes it guess.
 kill_daemon a
-start_daemon a 'ping = "200ms"'
+start_daemon a 'ping = "200ms"' 'grace = "0s"'
 state_is a guest paused || fail "after a restart the guest at a is $(info a guest state)"
 # The way comes back, and with it the answer.
 way_to_b 0 0 "${port_of[way]}"

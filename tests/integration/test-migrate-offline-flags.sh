@@ -7,7 +7,7 @@
 . "${srcdir:-.}/offline-functions.sh"
 
 start_daemon a
-start_daemon b
+start_daemon b 'grace = "0s"' # where it dials from on the way back
 
 echo "== --migrate-disks: vdb is shared"
 shut_off_guest a some 2 qcow2,raw

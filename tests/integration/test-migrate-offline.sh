@@ -99,7 +99,7 @@ wait_for "an empty journal" journal_is_empty b
 echo "== the link is cut, and the next attempt goes on where it was"
 stop_daemon a
 stop_daemon b
-start_daemon a 'ping = "200ms"'
+start_daemon a 'ping = "200ms"' 'grace = "0s"'
 start_daemon b 'ping = "200ms"'
 way_to_b 0
 begin a way big --offline --bandwidth 4M

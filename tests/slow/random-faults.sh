@@ -24,7 +24,7 @@ trap 'status=$?; set +e; echo "seed $seed, attempt $attempt" >&2; (exit $status)
 
 in_mode "$mode" a b
 for host in a b; do
-    echo 'ping = "1s"' >>"$tmp/$host/lines"
+    printf '%s\n' 'ping = "1s"' 'grace = "0s"' >>"$tmp/$host/lines"
     run_host $host
     echo "listen = \"127.0.0.1:${port_of[$host]}\"" >>"$tmp/$host/lines" # for when it comes back
 done

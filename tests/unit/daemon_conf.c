@@ -59,6 +59,7 @@ static void test_defaults(void **state)
     assert_true(config->offer_bistream);
     assert_int_equal(config->session_memory, 64 << 20);
     assert_int_equal(config->ping_ms, 5000);
+    assert_int_equal(config->grace_ms, 300000);
     assert_int_equal(config->stall_ms, 10000);
     assert_int_equal(config->direct_first, 49152);
     assert_int_equal(config->direct_last, 49215);
