@@ -309,10 +309,13 @@ small_disk()
     mounts+=("$2")
 }
 
-# fill FOLDER: to the last byte
+# fill FOLDER: to the last byte, whoever else writes there
 fill()
 {
-    fallocate -l "$(df --output=avail -B 1 "$1" | tail -n 1)" "$1/filler"
+    for _ in {1..50}; do
+        ! fallocate -l "$(df --output=avail -B 1 "$1" | tail -n 1)" "$1/filler" 2>/dev/null || return 0
+    done
+    fail "$1 doesn't get full"
 }
 
 # sector_of WRITE: where write n, an odd number, is on disk vdb: in slot n / 2, of 8 sectors
