@@ -96,10 +96,10 @@ static struct mux_channel *first_busy(struct mux_session *session)
 struct mux_channel *mux_schedule_next(struct mux_session *session)
 {
     struct mux_channel *channel = first_busy(session);
-    bool held = channel && is_held(channel);
+    uint64_t until = channel ? held_until(channel) : 0;
 
-    session->bandwidth.again = held ? held_until(channel) : UINT64_MAX;
-    return held ? NULL : channel;
+    session->bandwidth.again = until > session->now ? until : UINT64_MAX;
+    return until > session->now ? NULL : channel;
 }
 
 void mux_schedule_turn(struct mux_channel *channel, size_t length)
