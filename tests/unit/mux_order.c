@@ -90,6 +90,32 @@ static void test_long_turns(void **state)
     wire_free(w);
 }
 
+/* Many channels together take no more ahead of the link than stays in the cache. */
+static void test_taken_ahead(void **state)
+{
+    struct mux_config config = wire_config(true);
+    struct wire *w;
+
+    (void)state;
+    config.remote = (struct mux_limits){.first_window = 1000000, .channels = 8};
+    config.memory = 64 << 20;
+    w = wire_new_with(config);
+    for (uint32_t c = 1; c <= 11; c += 2)
+        assert_int_equal(wire_open(w), c);
+    for (uint32_t c = 1; c <= 9; c += 2)
+        wire_write(w, c, 900000);
+    assert_int_equal(mux_channel_space(w->session, 9), 0);
+    assert_int_equal(mux_channel_space(w->session, 11), 64 << 10);
+    wire_write(w, 11, 64 << 10);
+    assert_int_equal(mux_channel_space(w->session, 11), 0);
+    wire_events(w);
+    while (*wire_frames_within(w, BS_FRAME_MESSAGE_MAX))
+        ;
+    assert_non_null(strstr(wire_events(w), "writable 11\n"));
+    assert_int_equal(mux_channel_space(w->session, 11), 1000000 - (64 << 10));
+    wire_free(w);
+}
+
 /* Only whole messages, and the turn of what didn't fit comes next time. */
 static void test_buffer_ends(void **state)
 {
@@ -312,6 +338,7 @@ int main(void)
         cmocka_unit_test(test_message_fits_a_record),
         cmocka_unit_test(test_bulk_takes_turns),
         cmocka_unit_test(test_long_turns),
+        cmocka_unit_test(test_taken_ahead),
         cmocka_unit_test(test_buffer_ends),
         cmocka_unit_test(test_newly_busy_overtakes_bulk),
         cmocka_unit_test(test_newly_busy_gets_one_turn),
