@@ -9,56 +9,9 @@
  */
 #include "config.h"
 
-#include "tests/unit/mux_pair.h"
-#include "tests/unit/random.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/mux_users.h"
 
-#include <inttypes.h>
-#include <time.h>
-
-static uint64_t running_seed;
-static bool running;
-
-static size_t take_some(struct pair_side *side, uint32_t channel, size_t length)
-{
-    (void)side;
-    (void)channel;
-    switch (below(4)) {
-    case 0:
-        return 0;
-    case 1:
-        return below(length + 1);
-    default:
-        return length;
-    }
-}
-
-struct schedule {
-    struct pair *pair;
-    uint64_t most;       /* bytes per channel and direction */
-    unsigned opens_left; /* both sides together */
-    unsigned resets;     /* in a thousand user's steps */
-};
-
-static void some_user_step(struct schedule *s, struct pair_side *side)
-{
-    uint32_t channel = (uint32_t)below(side->highest + 1);
-
-    if (s->opens_left > 0 && below(20) == 0 && !side->closed) {
-        uint32_t number = pair_open(side, below(s->most), below(s->most));
-
-        s->opens_left -= number != 0;
-        return;
-    }
-    if (s->resets > 0 && below(1000) < s->resets)
-        pair_reset(side, channel);
-    else if (below(2))
-        pair_write(side, channel, any_size(s->most));
-    else
-        pair_read(side, channel, any_size(s->most));
-}
-
-static void some_step(struct schedule *s)
+static void some_step(struct users *s)
 {
     struct pair_side *side = &s->pair->sides[below(2)];
 
@@ -75,11 +28,11 @@ static void some_step(struct schedule *s)
         pair_tick(side);
         break;
     default:
-        some_user_step(s, side);
+        users_step(s, side);
     }
 }
 
-static struct pair *make_pair(struct schedule *s)
+static struct pair *make_pair(struct users *s)
 {
     static const uint32_t windows[] = {1, 2, 7, 100, 1000, 16384};
     struct mux_config config = {
@@ -95,7 +48,7 @@ static struct pair *make_pair(struct schedule *s)
 
     config.memory = here + below(2) * below(4 * here);
     pair = pair_new(&config, there + below(2) * below(4 * there));
-    pair->take = take_some;
+    pair->take = users_take_some;
     s->most =
         40 * (config.local.first_window < config.remote.first_window ? config.local.first_window
                                                                      : config.remote.first_window);
@@ -105,7 +58,7 @@ static struct pair *make_pair(struct schedule *s)
 }
 
 /* Nothing has been said about the end yet. */
-static void finish(struct schedule *s)
+static void finish(struct users *s)
 {
     struct pair *pair = s->pair;
     struct pair_side *closer = &pair->sides[below(2)];
@@ -132,7 +85,7 @@ static void finish(struct schedule *s)
 }
 
 /* In the middle of everything. */
-static void cancel(struct schedule *s)
+static void cancel(struct users *s)
 {
     struct pair *pair = s->pair;
 
@@ -152,12 +105,11 @@ static void cancel(struct schedule *s)
     }
 }
 
-static void run_schedule(uint64_t seed)
+static void run_schedule(void)
 {
-    struct schedule s = {0};
+    struct users s = {0};
     size_t steps;
 
-    random_state = seed;
     s.pair = make_pair(&s);
     s.opens_left = 1 + (unsigned)below(12);
     s.resets = below(2) ? (unsigned)below(50) : 0;
@@ -177,31 +129,14 @@ static void run_schedule(uint64_t seed)
 
 static void test_random_schedules(void **state)
 {
-    uint64_t seed = from_environment("SEED", (uint64_t)time(NULL) * 1000003);
-    uint64_t count = from_environment("COUNT", 4000);
-
     (void)state;
-    print_message("SEED=%" PRIu64 " COUNT=%" PRIu64 "\n", seed, count);
-    running = true;
-    for (uint64_t i = 0; i < count; i++) {
-        running_seed = seed + i;
-        run_schedule(running_seed);
-    }
-    running = false;
-}
-
-static int name_seed(void **state)
-{
-    (void)state;
-    if (running)
-        print_message("replay it with SEED=%" PRIu64 " COUNT=1\n", running_seed);
-    return 0;
+    users_run(run_schedule, 4000);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_random_schedules, name_seed),
+        cmocka_unit_test_teardown(test_random_schedules, users_name_seed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,15 +10,8 @@
 #include "config.h"
 
 #include "tests/unit/mux_relink.h"
-#include "tests/unit/random.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/mux_users.h"
 #include "common/checked.h"
-
-#include <inttypes.h>
-#include <time.h>
-
-static uint64_t running_seed;
-static bool running;
 
 /* ---- at every byte ---------------------------------------------------------------------------- */
 
@@ -110,46 +103,11 @@ static void test_broken_at_every_byte(void **state)
 
 /* ---- random schedules ------------------------------------------------------------------------- */
 
-static size_t take_some(struct pair_side *side, uint32_t channel, size_t length)
-{
-    (void)side;
-    (void)channel;
-    switch (below(4)) {
-    case 0:
-        return 0;
-    case 1:
-        return below(length + 1);
-    default:
-        return length;
-    }
-}
-
 struct schedule {
+    struct users users;
     struct relink *relink;
-    struct pair *pair;
-    uint64_t most;       /* bytes per channel and direction */
-    unsigned opens_left; /* both sides together */
-    unsigned resets;     /* in a thousand user's steps */
-    unsigned breaks;     /* in a thousand steps */
+    unsigned breaks; /* in a thousand steps */
 };
-
-static void some_user_step(struct schedule *s, struct pair_side *side)
-{
-    uint32_t channel = (uint32_t)below(side->highest + 1);
-
-    if (s->opens_left > 0 && below(20) == 0 && !side->closed) {
-        uint32_t number = pair_open(side, below(s->most), below(s->most));
-
-        s->opens_left -= number != 0;
-        return;
-    }
-    if (s->resets > 0 && below(1000) < s->resets)
-        pair_reset(side, channel);
-    else if (below(2))
-        pair_write(side, channel, any_size(s->most));
-    else
-        pair_read(side, channel, any_size(s->most));
-}
 
 static void some_link_step(struct schedule *s)
 {
@@ -196,7 +154,7 @@ static void some_step(struct schedule *s)
         relink_deliver(s->relink, i, any_size(40000));
         break;
     case 3:
-        s->pair->now += below(2) ? below(1000000) : below(100000000);
+        s->users.pair->now += below(2) ? below(1000000) : below(100000000);
         relink_tick(s->relink, i);
         break;
     case 4:
@@ -204,7 +162,7 @@ static void some_step(struct schedule *s)
         some_link_step(s);
         break;
     default:
-        some_user_step(s, &s->pair->sides[i]);
+        users_step(&s->users, &s->users.pair->sides[i]);
     }
 }
 
@@ -223,12 +181,12 @@ static void make_pair(struct schedule *s)
 
     config.ping_timeout = 10 * config.ping_interval;
     config.memory = here + below(2) * below(4 * here);
-    s->pair = pair_new(&config, there + below(2) * below(4 * there));
-    s->pair->take = take_some;
-    s->relink = relink_new(s->pair);
-    s->most = 40 * min_u64(config.local.first_window, config.remote.first_window);
-    s->pair->sides[0].users[0].plan = below(s->most);
-    s->pair->sides[1].users[0].plan = below(s->most);
+    s->users.pair = pair_new(&config, there + below(2) * below(4 * there));
+    s->users.pair->take = users_take_some;
+    s->relink = relink_new(s->users.pair);
+    s->users.most = 40 * min_u64(config.local.first_window, config.remote.first_window);
+    s->users.pair->sides[0].users[0].plan = below(s->users.most);
+    s->users.pair->sides[1].users[0].plan = below(s->users.most);
     for (int i = 0; i < 2; i++) { /* a session from which no frame came would end with its link */
         relink_send(s->relink, i, BS_FRAME_MESSAGE_MAX);
         relink_deliver(s->relink, i, SIZE_MAX);
@@ -239,9 +197,9 @@ static void make_pair(struct schedule *s)
  * until the grace time is over. */
 static void give_up_waiting(struct schedule *s)
 {
-    struct pair_side *acceptor = &s->pair->sides[1];
+    struct pair_side *acceptor = &s->users.pair->sides[1];
 
-    if (s->pair->sides[0].closed && !acceptor->closed)
+    if (s->users.pair->sides[0].closed && !acceptor->closed)
         mux_session_abandon(acceptor->session, acceptor->pair->sides[0].close_code, "enough");
 }
 
@@ -253,24 +211,24 @@ static void run_to_the_end(struct schedule *s)
     if (!r->on[0] || !r->on[1] || r->link[0] != r->link[1] || r->silent[0] || r->silent[1])
         relink_mend(s->relink);
     relink_run(s->relink);
-    if (!r->on[0] && !s->pair->sides[0].closed) /* only now it was found dead */
+    if (!r->on[0] && !s->users.pair->sides[0].closed) /* only now it was found dead */
         run_to_the_end(s);
 }
 
 static void finish(struct schedule *s)
 {
-    struct pair *pair = s->pair;
+    struct pair *pair = s->users.pair;
     struct pair_side *closer = &pair->sides[below(2)];
 
     run_to_the_end(s);
-    for (; s->opens_left > 0; s->opens_left--) {
+    for (; s->users.opens_left > 0; s->users.opens_left--) {
         struct pair_side *side = &pair->sides[below(2)];
 
-        if (pair_open(side, below(s->most), below(s->most)))
+        if (pair_open(side, below(s->users.most), below(s->users.most)))
             continue;
         run_to_the_end(s);
         pair_check_finished(pair);
-        assert_true(pair_open(side, below(s->most), below(s->most)) > 0);
+        assert_true(pair_open(side, below(s->users.most), below(s->users.most)) > 0);
     }
     run_to_the_end(s);
     pair_check(pair);
@@ -292,9 +250,9 @@ static void finish(struct schedule *s)
 /* In the middle of everything, with or without a link. */
 static void cancel(struct schedule *s)
 {
-    struct pair *pair = s->pair;
+    struct pair *pair = s->users.pair;
 
-    s->opens_left = 0;
+    s->users.opens_left = 0;
     assert_int_equal(mux_session_close(pair->sides[below(2)].session, BS_CLOSE_CANCELLED, "enough"),
                      0);
     for (uint64_t i = below(60); i > 0; i--)
@@ -313,20 +271,19 @@ static void cancel(struct schedule *s)
 
 static unsigned resumed, stale;
 
-static void run_schedule(uint64_t seed)
+static void run_schedule(void)
 {
     struct schedule s = {0};
     size_t steps;
 
-    random_state = seed;
     make_pair(&s);
-    s.opens_left = 1 + (unsigned)below(12);
-    s.resets = below(2) ? (unsigned)below(50) : 0;
+    s.users.opens_left = 1 + (unsigned)below(12);
+    s.users.resets = below(2) ? (unsigned)below(50) : 0;
     s.breaks = (unsigned)below(500);
     steps = below(3000);
     for (size_t i = 0; i < steps; i++) {
         some_step(&s);
-        pair_check(s.pair);
+        pair_check(s.users.pair);
     }
     if (below(5))
         finish(&s);
@@ -339,35 +296,19 @@ static void run_schedule(uint64_t seed)
 
 static void test_random_schedules(void **state)
 {
-    uint64_t seed = from_environment("SEED", (uint64_t)time(NULL) * 1000003);
-    uint64_t count = from_environment("COUNT", 3000);
+    uint64_t count = users_run(run_schedule, 3000);
 
     (void)state;
-    print_message("SEED=%" PRIu64 " COUNT=%" PRIu64 "\n", seed, count);
-    running = true;
-    for (uint64_t i = 0; i < count; i++) {
-        running_seed = seed + i;
-        run_schedule(running_seed);
-    }
-    running = false;
     print_message("resumed %u times, %u stale attempts\n", resumed, stale);
     if (count >= 1000)
         assert_true(resumed > count && stale > count / 100);
-}
-
-static int name_seed(void **state)
-{
-    (void)state;
-    if (running)
-        print_message("replay it with SEED=%" PRIu64 " COUNT=1\n", running_seed);
-    return 0;
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_broken_at_every_byte),
-        cmocka_unit_test_teardown(test_random_schedules, name_seed),
+        cmocka_unit_test_teardown(test_random_schedules, users_name_seed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
