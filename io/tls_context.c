@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "io/tls_gcm.h"
 #include "io/tls_internal.h"
 #include "common/cleanup.h"
 
@@ -166,7 +167,7 @@ struct tls_context *tls_context_new(const char *pki_dir, struct error *err)
     atomic_init(&context->references, 1);
     context->key_update = KEY_UPDATE_RECORDS;
     context->pki_dir = strdup(pki_dir);
-    context->ssl = SSL_CTX_new(TLS_method());
+    context->ssl = SSL_CTX_new_ex(NULL, tls_gcm_properties(), TLS_method());
     if (!context->pki_dir || !context->ssl || set_up(context->ssl) < 0) {
         tls_explain_file(err, "can't set up TLS for", pki_dir);
         goto fail;
