@@ -50,7 +50,7 @@ enum gcm_state {
 };
 
 struct gcm {
-    struct gcm_key_data key; /* first: it is aligned to 64 bytes */
+    _Alignas(64) struct gcm_key_data key; /* the library's own contexts are aligned so as well */
     struct gcm_context_data message;
     enum gcm_state state;
     bool encrypts, has_key, has_tag;
