@@ -88,6 +88,11 @@ static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct
             err, ETIME, "%s waited for %s for %g seconds without an answer (--stall-timeout)",
             job->paused ? "the guest, which --timeout has paused," : "the guest's writes",
             job->args.destination, bound_ms / 1000.0);
+    if (phase == PHASE_MEMORY && migrate_direct_shakes(job) >= bound)
+        return error_set(err, ETIME,
+                         "QEMU's connection for memory got no answer from %s for %g seconds while "
+                         "hands were being shaken (--stall-timeout)",
+                         job->args.destination, bound_ms / 1000.0);
     if (job->paused && phase == PHASE_MEMORY && loop_clock() - job->moved >= bound)
         return error_set(err, ETIME,
                          "the guest, which has been paused, waited for %g seconds in which "
