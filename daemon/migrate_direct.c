@@ -10,11 +10,15 @@
  * for anything: QEMU may be waiting for it in its main loop.  QEMU makes the NBD connections itself, in
  * a thread in which a descriptor can't be had from QMP; it is told to tear them down (yank), which it
  * obeys even when QMP stands still.
+ *
+ * What waits in these connections nobody tells.  So the kernel is asked when something last came, and
+ * QEMU which of its copies don't come on (see struct migrate_direct).
  */
 #include "config.h"
 
 #include "daemon/direct_pki.h"
 #include "daemon/migrate_job.h"
+#include "common/checked.h"
 #include "common/log.h"
 #include "io/net.h"
 #include "io/tcp_wait.h"
@@ -25,11 +29,29 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { QMP_TIMEOUT_MS = 10000 };
+enum {
+    QMP_TIMEOUT_MS = 10000,
+    LOOK_MS = 250, /* between two looks at the connections */
+};
 
+/* A copy, when it last came on. */
+struct stage {
+    uint64_t done, total; /* bytes */
+    uint64_t since;       /* loop_clock(); 0: it has nothing to do */
+};
+
+/*
+ * A write that goes unanswered shows in its connection, where the last data was sent and not received;
+ * but not if it was sent within the jiffy of the answer before it.  Then the copy shows it, which has
+ * something left and doesn't come on, while nothing moves in its connection.
+ */
 struct migrate_direct {
-    int ram;                /* the connection for RAM; -1: none, or no longer */
-    struct tcp_track track; /* of it */
+    int ram;                 /* the connection for RAM; -1: none, or no longer */
+    struct tcp_track track;  /* of it */
+    struct tcp_wait *nbd;    /* the connections for disks; NULL: none, or they can't be seen */
+    struct tcp_waiting seen; /* of them, at the last look */
+    uint64_t next_look;      /* loop_clock() */
+    struct stage stages[];   /* one per mirror */
 };
 
 int migrate_direct_subject(struct migrate_job *job, char ret[DIRECT_PKI_SUBJECT_MAX],
@@ -37,6 +59,25 @@ int migrate_direct_subject(struct migrate_job *job, char ret[DIRECT_PKI_SUBJECT_
 {
     *ret = '\0';
     return job->choice.tls ? direct_pki_check(job->daemon->config->direct_pki_dir, ret, err) : 0;
+}
+
+/* That connections can't be seen is no reason to fail: the session's silence is what is left then. */
+static int prepare_watch(struct migrate_job *job, struct error *err)
+{
+    struct migrate_direct *direct =
+        calloc(1, sizeof *direct + job->mirror_count * sizeof direct->stages[0]);
+    struct error unseen = ERROR_INIT;
+
+    job->direct = direct;
+    if (!direct)
+        return error_set(err, ENOMEM, "no memory for QEMU's connections");
+    direct->ram = -1;
+    if (!job->mirror_count)
+        return 0;
+    direct->nbd = tcp_wait_new(job->direct_host, job->nbd_port, job->mirror_count, &unseen);
+    if (!direct->nbd)
+        log_warning("migration %s out: %s", job->hex, unseen.text);
+    return 0;
 }
 
 int migrate_direct_aim(struct migrate_job *job, struct error *err)
@@ -57,11 +98,7 @@ int migrate_direct_aim(struct migrate_job *job, struct error *err)
             (struct qemu_address){.host = job->direct_host, .port = job->nbd_port};
         job->mirrors[i].tls_creds = tls_creds;
     }
-    job->direct = calloc(1, sizeof *job->direct);
-    if (!job->direct)
-        return error_set(err, ENOMEM, "no memory for QEMU's connections");
-    job->direct->ram = -1;
-    return 0;
+    return prepare_watch(job, err);
 }
 
 int migrate_direct_set_up(struct migrate_job *job, struct error *err)
@@ -125,6 +162,7 @@ void migrate_direct_free(struct migrate_direct *direct)
         return;
     if (direct->ram >= 0)
         close(direct->ram);
+    tcp_wait_free(direct->nbd);
     free(direct);
 }
 
@@ -169,6 +207,52 @@ uint64_t migrate_direct_shakes(struct migrate_job *job)
         tcp_wait_look_fd(direct->ram, &direct->track, &waiting) < 0)
         return 0;
     return waiting.waiting;
+}
+
+/* ns for which a copy that could come on, and isn't slowed down, didn't; the longest. */
+static uint64_t copies_stand(struct migrate_job *job)
+{
+    const uint64_t now = loop_clock();
+    uint64_t longest = 0;
+
+    for (size_t i = 0; i < job->mirror_count; i++) {
+        const struct block_mirror *mirror = &job->mirrors[i];
+        struct stage *stage = &job->direct->stages[i];
+        const bool busy = mirror->done < mirror->total &&
+                          (mirror->state == BLOCK_MIRROR_READY ||
+                           (mirror->state == BLOCK_MIRROR_RUNNING && !mirror->bandwidth));
+
+        if (!busy)
+            stage->since = 0;
+        else if (!stage->since || mirror->done != stage->done || mirror->total != stage->total)
+            *stage = (struct stage){.done = mirror->done, .total = mirror->total, .since = now};
+        else
+            longest = max_u64(longest, now - stage->since);
+    }
+    return longest;
+}
+
+static uint64_t session_is_silent(struct migrate_job *job)
+{
+    struct pump_stats stats;
+
+    pump_get_stats(job->pump, NULL, &stats);
+    return stats.silent;
+}
+
+uint64_t migrate_direct_waits(struct migrate_job *job)
+{
+    struct migrate_direct *direct = job->direct;
+    uint64_t stand = copies_stand(job);
+
+    if (direct->nbd && loop_clock() >= direct->next_look) {
+        direct->next_look = loop_clock() + LOOK_MS * LOOP_MS;
+        if (tcp_wait_look(direct->nbd, &direct->seen) < 0)
+            direct->seen.connections = 0;
+    }
+    if (!direct->seen.connections) /* QEMU's may be those of another network namespace */
+        return session_is_silent(job);
+    return max_u64(direct->seen.waiting, min_u64(direct->seen.still, stand));
 }
 
 /* ---- bandwidth -------------------------------------------------------------------------------- */

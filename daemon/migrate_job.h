@@ -231,6 +231,9 @@ void migrate_direct_break(struct migrate_job *job);
 void migrate_direct_free(struct migrate_direct *direct);
 /* ns for which the TLS handshake of the stream's connection, while it lasts, has gone unanswered. */
 uint64_t migrate_direct_shakes(struct migrate_job *job);
+/* ns for which something that the mirrors have sent has gone unanswered, as far as can be seen.  To be
+ * asked often: it goes by what has changed since. */
+uint64_t migrate_direct_waits(struct migrate_job *job);
 /* Has BANDWIDTH (bytes per second, 0: no limit) hold for RAM, and for all disks together. */
 int migrate_direct_throttle(struct migrate_job *job, uint64_t bandwidth, struct error *err);
 

@@ -49,11 +49,8 @@ static uint64_t mirrors_wait(struct migrate_job *job)
 
     if (!job->mirroring)
         return 0;
-    if (job->choice.mode ==
-        MODE_DIRECT) { /* QEMU's own connections: only the host can be watched */
-        pump_get_stats(job->pump, NULL, &stats);
-        return stats.silent;
-    }
+    if (job->choice.mode == MODE_DIRECT)
+        return migrate_direct_waits(job);
     for (size_t i = 0; i < job->mirror_count; i++) {
         char endpoint[BS_ENDPOINT_MAX];
 
