@@ -43,7 +43,8 @@ struct stage {
 /*
  * A write that goes unanswered shows in its connection, where the last data was sent and not received;
  * but not if it was sent within the jiffy of the answer before it.  Then the copy shows it, which has
- * something left and doesn't come on, while nothing moves in its connection.
+ * something left and doesn't come on, while nothing moves in its connection; or QEMU does, which leaves
+ * a question open.
  */
 struct migrate_direct {
     int ram;                 /* the connection for RAM; -1: none, or no longer */
@@ -243,16 +244,19 @@ static uint64_t session_is_silent(struct migrate_job *job)
 uint64_t migrate_direct_waits(struct migrate_job *job)
 {
     struct migrate_direct *direct = job->direct;
-    uint64_t stand = copies_stand(job);
+    const uint64_t asked = job->asked ? loop_clock() - job->asked : 0;
+    const uint64_t stand = copies_stand(job);
+    const struct tcp_waiting *seen = &direct->seen;
 
     if (direct->nbd && loop_clock() >= direct->next_look) {
         direct->next_look = loop_clock() + LOOK_MS * LOOP_MS;
         if (tcp_wait_look(direct->nbd, &direct->seen) < 0)
             direct->seen.connections = 0;
     }
-    if (!direct->seen.connections) /* QEMU's may be those of another network namespace */
-        return session_is_silent(job);
-    return max_u64(direct->seen.waiting, min_u64(direct->seen.still, stand));
+    if (!seen->connections) /* QEMU's may be those of another network namespace */
+        return max_u64(session_is_silent(job), asked);
+    return max_u64(max_u64(seen->waiting, min_u64(seen->still, stand)),
+                   min_u64(seen->quiet, asked));
 }
 
 /* ---- bandwidth -------------------------------------------------------------------------------- */

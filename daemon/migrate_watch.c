@@ -65,8 +65,7 @@ static uint64_t mirrors_wait(struct migrate_job *job)
  * that takes its time: as long as something is answered, that is no stall. */
 static bool qemu_stands_still(const struct migrate_job *job, uint64_t bound)
 {
-    return job->asked && loop_clock() - job->asked >= bound &&
-           (!job->paused || job->choice.mode == MODE_DIRECT);
+    return job->asked && loop_clock() - job->asked >= bound && !job->paused;
 }
 
 static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct error *err)

@@ -60,8 +60,9 @@ static void look(struct tcp_track *track, const struct tcp_info *info, struct tc
         track->asked = 0;
     else if (moves || !track->asked)
         track->asked = now;
-    ret->connections++;
     ret->still = max_u64(ret->still, now - track->moved);
+    ret->quiet = ret->connections ? min_u64(ret->quiet, now - track->moved) : ret->still;
+    ret->connections++;
     if (track->asked)
         ret->waiting = max_u64(ret->waiting, now - track->asked);
 }

@@ -29,6 +29,7 @@ struct tcp_waiting {
     size_t connections; /* that were seen */
     uint64_t waiting;   /* ns; 0: all are answered */
     uint64_t still;     /* ns */
+    uint64_t quiet;     /* ns for which nothing has moved in any; the shortest `still` */
 };
 
 /* What is remembered of a connection between two looks; zeroed at first. */

@@ -83,6 +83,10 @@ reach()
         reached
         ;;
     stop) stop_in memory ;; # stop_guest follows
+    stream) # memory is going over, and no hands are shaken any more
+        stop_in memory
+        wait_for "stream" streams
+        ;;
     sent) # all of it, and Finish follows
         watch hold a ' out: finish'
         depart
@@ -90,6 +94,11 @@ reach()
         ;;
     *) stop_in "$1" ;;
     esac
+}
+
+streams()
+{
+    qmp_at a query-migrate | jq -e '.status == "active"'
 }
 
 # stop_guest: memory need not be fast to be done soon, so QEMU stops the guest for the switch, whose

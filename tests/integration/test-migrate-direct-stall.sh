@@ -34,13 +34,13 @@ bound=2
 # The copies are complete, and each write of the guest's is a question of its own.
 : >"$tmp/b/disks"
 for who in ports qemu; do
-    gives_up $who memory "$writes" $synchronous
-    aborted $who memory $synchronous
+    gives_up $who stream "$writes" $synchronous
+    aborted $who stream $synchronous
 done
 gives_up ports stop "QEMU stood still for 2 seconds and the guest with it"
 
 echo "== the daemon there is silent, and nobody waits for it"
-reach memory $synchronous
+reach stream $synchronous
 hush daemon
 writes_for 4
 kill -INT "$client"
