@@ -95,6 +95,7 @@ static void job_free(struct migrate_job *job)
     free(job->chases);
     free(job->disk_bytes);
     free(job->ram_socket);
+    migrate_direct_free(job->direct);
     free(job->direct_host);
     free(job->folder);
     migrate_plan_clear(&job->plan);

@@ -131,7 +131,8 @@ struct migrate_job {
     char *ram_socket;
     char *direct_host;                 /* mode direct: where QEMU connects to ... */
     unsigned migration_port, nbd_port; /* ... and its ports there */
-    struct qemu_address ram_address;   /* of the migration stream; points to the above */
+    struct migrate_direct *direct;     /* ... and the connections there */
+    struct qemu_address ram_address;   /* else, of the migration stream; points to the above */
     char **disk_sockets;               /* one per mirror */
     struct block_mirror *mirrors;
     struct migrate_chase *chases; /* one per mirror */
@@ -216,12 +217,23 @@ int migrate_direct_subject(struct migrate_job *job, char ret[DIRECT_PKI_SUBJECT_
                            struct error *err);
 /* Aims the stream and the mirrors at the ports that Prepare has named. */
 int migrate_direct_aim(struct migrate_job *job, struct error *err);
+/* Connects to the port for RAM and has QEMU's migration begin. */
+int migrate_direct_start(struct migrate_job *job, struct error *err);
+/* QEMU has sent everything: its connection is no longer ours to end. */
+void migrate_direct_sent(struct migrate_job *job);
 /* Gives QEMU what it needs for TLS; nothing in the other modes, nor without TLS. */
 int migrate_direct_set_up(struct migrate_job *job, struct error *err);
 /* Takes that away again. */
 void migrate_direct_clear(struct migrate_job *job);
 /* Tears down QEMU's connections, also those that are silent; nothing in the other modes. */
 void migrate_direct_break(struct migrate_job *job);
+/* NULL is fine. */
+void migrate_direct_free(struct migrate_direct *direct);
+/* ns for which the TLS handshake of the stream's connection, while it lasts, has gone unanswered. */
+uint64_t migrate_direct_shakes(struct migrate_job *job);
+/* ns for which something that the mirrors have sent has gone unanswered, as far as can be seen.  To be
+ * asked often: it goes by what has changed since. */
+uint64_t migrate_direct_waits(struct migrate_job *job);
 /* Has BANDWIDTH (bytes per second, 0: no limit) hold for RAM, and for all disks together. */
 int migrate_direct_throttle(struct migrate_job *job, uint64_t bandwidth, struct error *err);
 

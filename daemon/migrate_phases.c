@@ -95,6 +95,7 @@ static int set_up(struct migrate_job *job, struct error *err)
         .block_incremental = job->plan.tops > 0,
         .downtime_ms = job->args.downtime_ms,
         .tls_creds = job->choice.tls ? QEMU_TLS_CREDS : NULL,
+        .tls_hostname = job->choice.tls ? job->direct_host : NULL,
     };
     int r = migrate_direct_set_up(job, err);
 
@@ -117,17 +118,24 @@ static int mirror_disks(struct migrate_job *job, struct error *err)
     return r;
 }
 
+static int start_stream(struct migrate_job *job, struct error *err)
+{
+    struct qmp_wait wait = migrate_wait_ms(job, QMP_TIMEOUT_MS);
+
+    if (job->choice.mode == MODE_DIRECT)
+        return migrate_direct_start(job, err);
+    job->migrating = true;
+    job->moved = loop_clock();
+    return migration_start(job->qmp, &job->ram_address, &wait, err);
+}
+
 static int send_memory(struct migrate_job *job, struct error *err)
 {
-    struct qmp_wait bounded = migrate_wait_ms(job, QMP_TIMEOUT_MS);
     struct qmp_wait unbounded = migrate_wait_until(job, LOOP_NEVER);
     int r = migrate_enter(job, PHASE_MEMORY, err);
 
-    if (r < 0)
-        return r;
-    job->migrating = true;
-    job->moved = loop_clock();
-    r = migration_start(job->qmp, &job->ram_address, &bounded, err);
+    if (r == 0)
+        r = start_stream(job, err);
     if (r == 0)
         r = migration_wait(job->qmp, MIGRATION_PRE_SWITCHOVER, &job->memory, &unbounded, err);
     return r;
@@ -150,6 +158,8 @@ static int send_rest(struct migrate_job *job, const struct qmp_wait *wait, struc
     if (r == 0)
         r = migration_wait(job->qmp, MIGRATION_COMPLETED, &job->memory, wait, err);
     job->completed_at = loop_clock();
+    if (r == 0)
+        migrate_direct_sent(job);
     return r;
 }
 

@@ -49,11 +49,8 @@ static uint64_t mirrors_wait(struct migrate_job *job)
 
     if (!job->mirroring)
         return 0;
-    if (job->choice.mode ==
-        MODE_DIRECT) { /* QEMU's own connections: only the host can be watched */
-        pump_get_stats(job->pump, NULL, &stats);
-        return stats.silent;
-    }
+    if (job->choice.mode == MODE_DIRECT)
+        return migrate_direct_waits(job);
     for (size_t i = 0; i < job->mirror_count; i++) {
         char endpoint[BS_ENDPOINT_MAX];
 
@@ -68,8 +65,7 @@ static uint64_t mirrors_wait(struct migrate_job *job)
  * that takes its time: as long as something is answered, that is no stall. */
 static bool qemu_stands_still(const struct migrate_job *job, uint64_t bound)
 {
-    return job->asked && loop_clock() - job->asked >= bound &&
-           (!job->paused || job->choice.mode == MODE_DIRECT);
+    return job->asked && loop_clock() - job->asked >= bound && !job->paused;
 }
 
 static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct error *err)
@@ -88,6 +84,11 @@ static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct
             err, ETIME, "%s waited for %s for %g seconds without an answer (--stall-timeout)",
             job->paused ? "the guest, which --timeout has paused," : "the guest's writes",
             job->args.destination, bound_ms / 1000.0);
+    if (phase == PHASE_MEMORY && migrate_direct_shakes(job) >= bound)
+        return error_set(err, ETIME,
+                         "QEMU's connection for memory got no answer from %s for %g seconds while "
+                         "hands were being shaken (--stall-timeout)",
+                         job->args.destination, bound_ms / 1000.0);
     if (job->paused && phase == PHASE_MEMORY && loop_clock() - job->moved >= bound)
         return error_set(err, ETIME,
                          "the guest, which has been paused, waited for %g seconds in which "

@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 enum { LOOK_AGAIN_MS = 5 }; /* where no event tells */
@@ -75,6 +76,43 @@ int migration_start(struct qmp *qmp, const struct qemu_address *address,
                     const struct qmp_wait *wait, struct error *err)
 {
     return with_uri(qmp, "migrate", address, wait, err);
+}
+
+#define FD_NAME "bistream-ram" /* among the descriptors that QEMU has got; a new one replaces it */
+
+/* QEMU has made it blocking when it came.  It is one file with QEMU's, so this holds there too: with a
+ * blocking one QEMU's main loop, and QMP with it, would wait for each answer of the TLS handshake.
+ * Once hands are shaken QEMU makes it blocking again, for the migration's own threads. */
+static int make_nonblocking(int fd, struct error *err)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return error_set_errno(err, errno, "can't prepare the connection of a migration");
+    return 0;
+}
+
+int migration_start_fd(struct qmp *qmp, int fd, const struct qmp_wait *wait, struct error *err)
+{
+    int r =
+        qmp_execute_fd(qmp, "getfd", json_pack("{s:s}", "fdname", FD_NAME), fd, wait, NULL, err);
+
+    if (r == 0)
+        r = make_nonblocking(fd, err);
+    if (r == 0)
+        r = qmp_execute(qmp, "migrate", json_pack("{s:s}", "uri", "fd:" FD_NAME), wait, NULL, err);
+    return r;
+}
+
+int migration_forget(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)
+{
+    int r = qmp_execute(qmp, "closefd", json_pack("{s:s}", "fdname", FD_NAME), wait, NULL, err);
+
+    if (r == 0 || r == -EREMOTEIO) /* refused: there is none */
+        r = qmp_execute(qmp, "migrate-set-parameters",
+                        json_pack("{s:s,s:s}", "tls-creds", "", "tls-hostname", ""), wait, NULL,
+                        err);
+    return r;
 }
 
 /* --- looking --- */

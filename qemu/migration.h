@@ -101,6 +101,15 @@ int migration_incoming(struct qmp *qmp, const struct qemu_address *address,
 int migration_start(struct qmp *qmp, const struct qemu_address *address,
                     const struct qmp_wait *wait, struct error *err);
 
+/* Source: starts over the connected socket FD, which QEMU gets a duplicate of; with TLS, SETUP has to
+ * name tls_hostname.  FD stays the caller's, and the means to end the connection whatever QEMU is
+ * doing: shutdown(2) on it, which a QEMU that waits for the other end hears where it doesn't hear QMP.
+ * FD is made non-blocking, so that QEMU's main loop goes on while hands are shaken. */
+int migration_start_fd(struct qmp *qmp, int fd, const struct qmp_wait *wait, struct error *err);
+/* Source: takes back what of that may be left in QEMU: FD's duplicate, if `migrate` never used it, and
+ * what SETUP said about TLS. */
+int migration_forget(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
+
 /* Source: has the guest stand still while its disks and its memory are copied, so that the copies can
  * catch up.  It then arrives paused; whether it runs there is the destination's to say.  Nothing is
  * sent once it stands, also when QEMU has stopped it by itself for the switch-over. */

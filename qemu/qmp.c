@@ -17,6 +17,7 @@
 #include "qemu/qmp_socket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <time.h>
 
@@ -160,16 +161,32 @@ static char *make_line(const char *verb, const char *command, json_t *args, json
     return line;
 }
 
-/* Lists CALL and has its line sent. */
-static int send_line(struct qmp *qmp, struct qmp_call *call, const char *line, struct error *err)
+/* Has a duplicate of FD go along with what is appended next, or before it: QEMU keeps a descriptor
+ * until a command asks for it.  Under the lock. */
+static int pass_fd(struct qmp *qmp, int fd, struct error *err)
+{
+    if (qmp->passed >= 0)
+        return error_set(err, EBUSY, "QEMU at %s has not read what was sent to it before",
+                         qmp->path);
+    qmp->passed = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return qmp->passed < 0 ? error_set_errno(err, errno, "can't hand QEMU a descriptor") : 0;
+}
+
+/* Lists CALL and has its line sent, with FD unless that is -1. */
+static int send_line(struct qmp *qmp, struct qmp_call *call, const char *line, int fd,
+                     struct error *err)
 {
     int r = 0;
 
     pthread_mutex_lock(&qmp->lock);
     if (qmp->closed)
         r = gone_error(qmp, err);
-    else if (ring_append(&qmp->output, line, strlen(line)) < 0)
+    else if (fd >= 0)
+        r = pass_fd(qmp, fd, err);
+    if (r == 0 && ring_append(&qmp->output, line, strlen(line)) < 0) {
+        qmp_link_drop_passed(qmp);
         r = error_set(err, ENOMEM, "can't send a command to QEMU: out of memory");
+    }
     if (r == 0) {
         TAILQ_INSERT_TAIL(&qmp->calls, call, link);
         if (!qmp->flush_posted)
@@ -195,7 +212,7 @@ static int read_reply(const char *command, const json_t *reply, json_t **ret, st
     return 0;
 }
 
-static int run_call(struct qmp *qmp, const char *verb, const char *command, json_t *args,
+static int run_call(struct qmp *qmp, const char *verb, const char *command, json_t *args, int fd,
                     const struct qmp_wait *wait, json_t **ret, struct error *err)
 {
     CLEANUP_FREE char *line = NULL;
@@ -208,7 +225,7 @@ static int run_call(struct qmp *qmp, const char *verb, const char *command, json
     line = make_line(verb, command, args, call.id);
     if (!line)
         return error_set(err, ENOMEM, "can't send %s to QEMU: out of memory", command);
-    r = send_line(qmp, &call, line, err);
+    r = send_line(qmp, &call, line, fd, err);
     if (r == 0) {
         r = wait_answer(qmp, &call.reply, command, wait, err);
         pthread_mutex_lock(&qmp->lock);
@@ -224,7 +241,13 @@ static int run_call(struct qmp *qmp, const char *verb, const char *command, json
 int qmp_execute(struct qmp *qmp, const char *command, json_t *args, const struct qmp_wait *wait,
                 json_t **ret, struct error *err)
 {
-    return run_call(qmp, "execute", command, args, wait, ret, err);
+    return run_call(qmp, "execute", command, args, -1, wait, ret, err);
+}
+
+int qmp_execute_fd(struct qmp *qmp, const char *command, json_t *args, int fd,
+                   const struct qmp_wait *wait, json_t **ret, struct error *err)
+{
+    return run_call(qmp, "execute", command, args, fd, wait, ret, err);
 }
 
 int qmp_execute_oob(struct qmp *qmp, const char *command, json_t *args, const struct qmp_wait *wait,
@@ -235,7 +258,7 @@ int qmp_execute_oob(struct qmp *qmp, const char *command, json_t *args, const st
         return error_set(err, ENOSYS, "this QEMU takes no command out of band, such as %s",
                          command);
     }
-    return run_call(qmp, "exec-oob", command, args, wait, ret, err);
+    return run_call(qmp, "exec-oob", command, args, -1, wait, ret, err);
 }
 
 /* --- connecting --- */
@@ -318,6 +341,7 @@ struct qmp *qmp_connect(struct qmp_thread *thread, const char *socket_path,
     qmp->flush.run = qmp_link_flush;
     qmp->pidfd = -1;
     qmp->fd = -1;
+    qmp->passed = -1;
     qmp->opaque = opaque;
     if (handlers)
         qmp->handlers = *handlers;
@@ -344,6 +368,7 @@ void qmp_free(struct qmp *qmp)
     loop_call(qmp->loop, qmp_link_detach, qmp);
     cleanup_close(&qmp->fd);
     cleanup_close(&qmp->pidfd);
+    qmp_link_drop_passed(qmp);
     qmp_input_release(&qmp->input);
     ring_release(&qmp->output);
     json_decref(qmp->greeting);

@@ -102,7 +102,11 @@ int qmp_peer(const char *socket_path, pid_t *ret_pid, int *ret_pidfd, struct err
  * -ETIMEDOUT, -ENOTCONN (QEMU has gone), -ENOMEM. */
 int qmp_execute(struct qmp *qmp, const char *command, json_t *args, const struct qmp_wait *wait,
                 json_t **ret, struct error *err);
-/* The same out of band: QEMU answers at once, also when its main loop is stuck.  -ENOSYS where
+/* The same, and QEMU gets a duplicate of FD, which stays the caller's, for COMMAND (getfd) to take.
+ * One at a time: -EBUSY while QEMU hasn't read an earlier one. */
+int qmp_execute_fd(struct qmp *qmp, const char *command, json_t *args, int fd,
+                   const struct qmp_wait *wait, json_t **ret, struct error *err);
+/* As qmp_execute(), out of band: QEMU answers at once, also when its main loop is stuck.  -ENOSYS where
  * QEMU doesn't offer it. */
 int qmp_execute_oob(struct qmp *qmp, const char *command, json_t *args, const struct qmp_wait *wait,
                     json_t **ret, struct error *err);

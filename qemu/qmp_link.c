@@ -25,6 +25,12 @@ struct qmp_thread {
     pthread_t thread;
 };
 
+void qmp_link_drop_passed(struct qmp *qmp)
+{
+    cleanup_close(&qmp->passed);
+    qmp->passed = -1;
+}
+
 /* The connection is over; whoever waits is told. */
 static void hang_up(struct qmp *qmp, const char *reason)
 {
@@ -38,6 +44,7 @@ static void hang_up(struct qmp *qmp, const char *reason)
     qmp->closed = true;
     snprintf(qmp->reason, sizeof qmp->reason, "%s", reason);
     ring_release(&qmp->output);
+    qmp_link_drop_passed(qmp);
     qmp->bell++;
     live = qmp->live;
     pthread_cond_broadcast(&qmp->changed);
@@ -158,10 +165,28 @@ static void read_input(struct qmp *qmp)
     handle_input(qmp);
 }
 
+union control {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+};
+
+/* Has FD go along with MESSAGE, which points into CONTROL then. */
+static void attach_fd(struct msghdr *message, union control *control, int fd)
+{
+    memset(control, 0, sizeof *control);
+    control->header.cmsg_level = SOL_SOCKET;
+    control->header.cmsg_type = SCM_RIGHTS;
+    control->header.cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(&control->header), &fd, sizeof fd);
+    message->msg_control = control;
+    message->msg_controllen = sizeof *control;
+}
+
 static void write_output(struct qmp *qmp)
 {
     struct iovec iov[2];
     struct msghdr message = {.msg_iov = iov};
+    union control control;
     bool more;
     ssize_t n;
 
@@ -169,9 +194,13 @@ static void write_output(struct qmp *qmp)
         return;
     pthread_mutex_lock(&qmp->lock);
     message.msg_iovlen = (size_t)ring_peek(&qmp->output, 0, qmp->output.size, iov);
+    if (qmp->passed >= 0)
+        attach_fd(&message, &control, qmp->passed);
     n = message.msg_iovlen ? sendmsg(qmp->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
-    if (n > 0)
+    if (n > 0) {
         ring_drop(&qmp->output, (size_t)n);
+        qmp_link_drop_passed(qmp);
+    }
     more = qmp->output.size > 0;
     pthread_mutex_unlock(&qmp->lock);
     /* A broken pipe shows in the next read, behind what QEMU still had to say. */

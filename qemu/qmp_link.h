@@ -47,6 +47,7 @@ struct qmp {
     struct ring output;
     struct loop_work flush; /* runs qmp_link_flush() */
     bool flush_posted;
+    int passed;       /* a descriptor that goes along with the next bytes of the output; -1: none */
     json_t *greeting; /* written once */
     bool live;        /* handlers are called */
     bool closed;
@@ -59,6 +60,8 @@ struct loop *qmp_thread_loop(struct qmp_thread *thread);
 int qmp_link_attach(void *qmp);
 /* For loop_call(): no handler runs any more afterwards.  Returns 0. */
 int qmp_link_detach(void *qmp);
+/* Closes what was to go along with the output, if there is anything.  Under the lock. */
+void qmp_link_drop_passed(struct qmp *qmp);
 /* Writes what callers have appended to the output. */
 void qmp_link_flush(struct loop_work *work);
 

@@ -7,6 +7,7 @@
  *
  *     hold there      what goes there is kept, and so is all that follows
  *     hold back       the same for what comes back
+ *     hold direct     the same, in both directions, for what goes through the ports DIRECT
  *     go              all that was kept goes on its way
  *     cut             each connection is reset, and what was kept is gone
  *     end             each is ended in an orderly way instead, at any byte
@@ -54,6 +55,7 @@ struct connection {
     int fd[DIRECTIONS];     /* what goes in this direction is read here, and written to the other */
     bool ended[DIRECTIONS]; /* nothing more will be read */
     bool blocked[DIRECTIONS]; /* the other end takes nothing for now */
+    bool direct;              /* through one of the ports DIRECT */
     bool told_to_end;         /* what comes is dropped, until both sides have heard it */
     bool silent;              /* nothing is read or written any more */
     STAILQ_HEAD(, piece) pieces[DIRECTIONS];
@@ -67,7 +69,7 @@ struct listener {
 static struct connection *connections[CONNECTIONS_MAX];
 static struct listener listeners[LISTENERS_MAX]; /* the first one is for PORT */
 static size_t listener_count;
-static bool held[DIRECTIONS];
+static bool held[DIRECTIONS], direct_held;
 static struct {
     uint64_t random; /* the generator's state */
     uint64_t mean;   /* bytes between two cuts */
@@ -173,12 +175,18 @@ static bool write_piece(struct connection *connection, int direction, struct pie
     return true;
 }
 
+static bool is_held(const struct connection *connection, int direction)
+{
+    return held[direction] || (direct_held && connection->direct);
+}
+
 /* Writes what is not held. */
 static void write_pieces(struct connection *connection, int direction)
 {
     struct piece *piece;
 
-    while (!held[direction] && !connection->silent && !connection->blocked[direction] &&
+    while (!is_held(connection, direction) && !connection->silent &&
+           !connection->blocked[direction] &&
            (piece = STAILQ_FIRST(&connection->pieces[direction])))
         if (!write_piece(connection, direction, piece))
             return;
@@ -228,7 +236,8 @@ static void accept_one(const struct listener *listener)
     connection = calloc(1, sizeof *connection);
     if (!connection || i == CONNECTIONS_MAX)
         die("no room for a connection");
-    *connection = (struct connection){.fd = {[THERE] = in, [BACK] = out}};
+    *connection =
+        (struct connection){.fd = {[THERE] = in, [BACK] = out}, .direct = listener != listeners};
     STAILQ_INIT(&connection->pieces[THERE]);
     STAILQ_INIT(&connection->pieces[BACK]);
     connections[i] = connection;
@@ -316,8 +325,10 @@ static void execute(char *command)
         held[THERE] = true;
     } else if (strcmp(command, "hold back") == 0) {
         held[BACK] = true;
+    } else if (strcmp(command, "hold direct") == 0) {
+        direct_held = true;
     } else if (strcmp(command, "go") == 0) {
-        held[THERE] = held[BACK] = false;
+        held[THERE] = held[BACK] = direct_held = false;
     } else if (strncmp(command, "cuts ", 5) == 0) {
         begin_cuts(command);
         return;

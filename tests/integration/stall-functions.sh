@@ -3,7 +3,8 @@
 # Copyright (C) 2026 The bistream authors
 #
 # What the tests of silent paths share.  A guest is on its way from a to b, is held in a phase as in
-# the fault matrix, and then something falls silent: the way, the QEMU at b, or the daemon there.
+# the fault matrix, and then something falls silent: the way, the QEMU at b, the daemon there, or in
+# mode direct only the ports, while the session goes on.
 # The session waits for a minute before it calls that an end, so what happens earlier is the
 # migration's own doing.
 . "${srcdir:-.}/../fault/fault-functions.sh"
@@ -12,6 +13,8 @@ bound=2       # seconds; stall_timeout
 spare_ms=2000 # for the machine, and for QEMU to notice
 ABORT_MS=${ABORT_MS:-3000}
 slow='slow 1000000' # bytes a second of b's disks, where the copy shall last
+
+mode=${mode:-bistream}
 
 # What stands can't be ended.
 silent=
@@ -28,7 +31,8 @@ trap finish_silence EXIT
 two_hosts()
 {
     local host
-    set_mode bistream
+    set_mode "$mode"
+    always=("${options[@]}")
     echo "${1:-}" >"$tmp/b/disks"
     for host in a b; do
         printf '%s\n' 'ping = "60s"' "stall_timeout = \"${bound}s\"" >>"$tmp/$host/lines"
@@ -48,11 +52,15 @@ pids_of()
     esac
 }
 
-# hush WHO: way, qemu or daemon
+# hush WHO: way, qemu, daemon or ports
 hush()
 {
-    silent=$(pids_of "$1")
-    kill -STOP "$silent"
+    if [ "$1" = ports ]; then
+        way 'hold direct'
+    else
+        silent=$(pids_of "$1")
+        kill -STOP "$silent"
+    fi
     hushed=$(now_ms)
 }
 
@@ -61,14 +69,24 @@ speak()
 {
     [ -z "$silent" ] || kill -CONT "$silent" 2>/dev/null || :
     silent=
+    [ "$mode" != direct ] || [ -z "${WIRE_PID:-}" ] || way go
 }
 
 # reach PHASE [OPTION...]: the migration is there; what holds it goes by release
 reach()
 {
-    options=(--copy-storage-all "${@:2}")
+    options=("${always[@]}" "${@:2}")
     case $1 in
+    shake) # memory is about to be: its connection carries nothing yet
+        watch hold a "$(command_text migrate)"
+        depart
+        reached
+        ;;
     stop) stop_in memory ;; # stop_guest follows
+    stream) # memory is going over, and no hands are shaken any more
+        stop_in memory
+        wait_for "stream" streams
+        ;;
     sent) # all of it, and Finish follows
         watch hold a ' out: finish'
         depart
@@ -76,6 +94,11 @@ reach()
         ;;
     *) stop_in "$1" ;;
     esac
+}
+
+streams()
+{
+    qmp_at a query-migrate | jq -e '.status == "active"'
 }
 
 # stop_guest: memory need not be fast to be done soon, so QEMU stops the guest for the switch, whose
@@ -110,16 +133,20 @@ look_at_guest()
     echo $longest
 }
 
+# stood_less_than MS: at any time, as far as was watched
+stood_less_than()
+{
+    [ "$(<"$tmp/stood")" -lt "$1" ] || fail "the guest stood still for $(<"$tmp/stood") ms"
+}
+
 # stood_at_most MS: and it goes on now
 stood_at_most()
 {
-    local longest
     counter a guest --above "$(counter a guest)" >/dev/null
     touch "$tmp/seen-enough"
     wait $watcher
-    longest=$(<"$tmp/stood")
-    echo "the guest stood still for $longest ms at the most"
-    [ "$longest" -le "$1" ] || fail "the guest stood still for $longest ms"
+    echo "the guest stood still for $(<"$tmp/stood") ms at the most"
+    stood_less_than "$1"
 }
 
 # writes_for SECONDS: since the silence began, and never stands still
@@ -185,6 +212,7 @@ aborts()
     in_time "$asked" &
     local judge=$!
     ends 1 "aborted by the operator"
+    ended_ms=$(($(now_ms) - asked))
     wait $judge || fail "the guest does not run soon enough"
     clean
 }

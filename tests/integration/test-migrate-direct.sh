@@ -64,6 +64,39 @@ stays "this host has no such address" a b guest --copy-storage-all --direct \
     --listen-address 192.0.2.1
 no_port_is_used || fail "a port is still listened on"
 
+echo "== by IPv6"
+if grep -q '^0*1 .* lo$' /proc/net/if_inet6 2>/dev/null; then
+    for host in d e; do
+        make_pki $host --ip=::1
+        "$bistream" pki direct $host.test --pki-dir="$tmp/ca" --out="$tmp/$host/direct" --ip=::1 \
+            >/dev/null
+        start_daemon $host 'listen = "[::1]:0"' "direct_pki_dir = \"$tmp/$host/direct\"" \
+            "direct_ports = \"$ports\""
+    done
+    new_guest d six 2 qcow2,raw
+    for more in --stall-timeout=10 --no-tls; do
+        address='[::1]'
+        must_migrate d e six --copy-storage-all --direct --no-fallback $more
+        address=::1
+        result '.mode == "direct"'
+        arrived d e six
+        forget d six
+        rm "$tmp"/d/pool/six-*
+        [ $more = --no-tls ] || {
+            address='[::1]'
+            must_migrate e d six --copy-storage-all --direct
+            address=::1
+            arrived e d six
+        }
+    done
+    address=127.0.0.1
+    forget e six
+    stop_daemon d
+    stop_daemon e
+else
+    echo "no IPv6 here"
+fi
+
 echo "== another certificate of the CA is not let in"
 # While QEMU at the destination waits, a stranger with a good certificate tries the NBD port.
 slow=$(slow_qemu 1000000)

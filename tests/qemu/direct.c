@@ -2,7 +2,9 @@
 /* Copyright (C) 2026 The bistream authors */
 /*
  * RAM and disks from QEMU to QEMU through TCP ports, with QEMU's own TLS: the one certificate that is
- * to be let in is, another one of the same CA isn't, on either port, and disturbs nothing.
+ * to be let in is, another one of the same CA isn't, on either port, and disturbs nothing.  The
+ * connection for RAM is dialled here and handed to QEMU; one that never answers disturbs nothing
+ * either, and can be ended from here.
  */
 #include "config.h"
 
@@ -17,6 +19,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { SILENCE_MS = 500, SOON_MS = 2000 };
+
+#define SILENCE (&(struct qmp_wait){.deadline = loop_clock() + SILENCE_MS * LOOP_MS})
+#define SOON (&(struct qmp_wait){.deadline = loop_clock() + SOON_MS * LOOP_MS})
 #define SUBJECT "O=Two Hosts Ltd.,CN=source"
 
 /* Two hosts with certificates of one CA, and a third one's. */
@@ -25,10 +31,11 @@ struct hosts {
     struct test_ca *ca;
     char *source_dir, *destination_dir, *other_dir;
     struct qemu_address ram, nbd;
+    int fd; /* of the source's connection for RAM */
 };
 
-/* One that nobody listens on at this moment. */
-static unsigned free_port(void)
+/* Bound to a port that nobody listens on at this moment. */
+static int bind_port(unsigned *ret_port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
@@ -36,8 +43,36 @@ static unsigned free_port(void)
 
     assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
-    return ntohs(address.sin_port);
+    *ret_port = ntohs(address.sin_port);
+    return fd;
+}
+
+static unsigned free_port(void)
+{
+    unsigned port;
+
+    close(bind_port(&port));
+    return port;
+}
+
+static int dial(unsigned port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                  .sin_port = htons((uint16_t)port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+/* As the daemon does it, which keeps the connection for as long as the migration takes. */
+static void start_migration(struct hosts *hosts)
+{
+    struct error err = ERROR_INIT;
+
+    hosts->fd = dial(hosts->ram.port);
+    assert_ok(migration_start_fd(hosts->pair.source->qmp, hosts->fd, WAIT, &err), &err);
 }
 
 static char *make_dir(struct test_ca *ca, const char *cn, const char *san)
@@ -98,8 +133,10 @@ static void remove_files(struct hosts *hosts)
 
 static void set_source(struct hosts *hosts, const char *dir, const char *hostname)
 {
-    const struct migration_setup setup = {
-        .source = true, .return_path = true, .tls_creds = QEMU_TLS_CREDS, .tls_hostname = hostname};
+    const struct migration_setup setup = {.source = true,
+                                          .return_path = true,
+                                          .tls_creds = QEMU_TLS_CREDS,
+                                          .tls_hostname = hostname ? hostname : "127.0.0.1"};
     struct qmp *qmp = hosts->pair.source->qmp;
     struct error err = ERROR_INIT;
 
@@ -132,7 +169,7 @@ static void expect_no_migration(struct hosts *hosts)
     struct error err = ERROR_INIT;
     int r;
 
-    assert_ok(migration_start(qmp, &hosts->ram, WAIT, &err), &err);
+    start_migration(hosts);
     r = migration_wait(qmp, MIGRATION_PRE_SWITCHOVER, NULL, WAIT, &err);
     if (r == 0) {
         assert_ok(migration_continue(qmp, WAIT, &err), &err);
@@ -143,6 +180,7 @@ static void expect_no_migration(struct hosts *hosts)
     assert_true(info.state == MIGRATION_NONE || info.state == MIGRATION_SETUP); /* it still waits */
     assert_ok(migration_cancel(qmp, WAIT, &err), &err);
     assert_ok(migration_resume_source(qmp, WAIT, &err), &err);
+    close(hosts->fd);
 }
 
 static void expect_success(struct hosts *hosts)
@@ -154,9 +192,11 @@ static void expect_success(struct hosts *hosts)
     for (size_t i = 0; i < VM_DISKS; i++)
         assert_ok(block_mirror_start(qmp, &pair->mirrors[i], WAIT, &err), &err);
     assert_ok(block_mirrors_wait_ready(qmp, pair->mirrors, VM_DISKS, WAIT, &err), &err);
-    assert_ok(migration_start(qmp, &hosts->ram, WAIT, &err), &err);
+    start_migration(hosts);
     assert_ok(migration_wait(qmp, MIGRATION_PRE_SWITCHOVER, NULL, WAIT, &err), &err);
     migrating_until_completed(pair->source, pair->destination, pair->mirrors);
+    close(hosts->fd);
+    assert_ok(migration_forget(qmp, WAIT, &err), &err);
     assert_ok(qemu_tls_remove(qmp, WAIT, &err), &err);
     migrating_finish(pair->source, pair->destination);
 }
@@ -187,6 +227,75 @@ static void test_hostname(void **state)
     remove_files(&hosts);
 }
 
+/* Until the test ends the connection, nothing of it is to be seen. */
+static void expect_silence(struct hosts *hosts)
+{
+    struct qmp *qmp = hosts->pair.source->qmp;
+    struct migration_info info;
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(migration_wait(qmp, MIGRATION_ACTIVE, &info, SILENCE, &err), -ETIMEDOUT);
+    assert_int_equal(info.state, MIGRATION_SETUP);
+    vm_check_writes(hosts->pair.source);
+}
+
+/* What becomes of a migration whose connection has been shut down. */
+static void expect_end(struct hosts *hosts)
+{
+    struct qmp *qmp = hosts->pair.source->qmp;
+    struct error err = ERROR_INIT;
+
+    assert_ok(migration_cancel(qmp, SOON, &err), &err);
+    assert_ok(migration_resume_source(qmp, SOON, &err), &err);
+    assert_ok(migration_forget(qmp, SOON, &err), &err);
+    vm_check_writes(hosts->pair.source);
+}
+
+/* A QEMU that waits in its main loop, as for a blocking socket, hears the end nonetheless. */
+static void expect_shutdown_to_wake(struct hosts *hosts)
+{
+    struct qmp *qmp = hosts->pair.source->qmp;
+    struct error err = ERROR_INIT;
+
+    hosts->fd = dial(hosts->ram.port);
+    assert_ok(qmp_execute_fd(qmp, "getfd", json_pack("{s:s}", "fdname", "ram"), hosts->fd, WAIT,
+                             NULL, &err),
+              &err);
+    assert_int_equal(
+        qmp_execute(qmp, "migrate", json_pack("{s:s}", "uri", "fd:ram"), SILENCE, NULL, &err),
+        -ETIMEDOUT);
+    assert_int_equal(qmp_execute(qmp, "query-status", json_object(), SILENCE, NULL, &err),
+                     -ETIMEDOUT);
+    assert_int_equal(shutdown(hosts->fd, SHUT_RDWR), 0);
+    expect_end(hosts);
+    close(hosts->fd);
+}
+
+/* Connections are taken by the kernel, and no byte ever comes back. */
+static void test_silent_handshake(void **state)
+{
+    struct hosts hosts = start_hosts(*state, NULL);
+    const struct qemu_address real = hosts.ram;
+    int mute = bind_port(&hosts.ram.port);
+
+    assert_int_equal(listen(mute, 8), 0);
+    set_source(&hosts, hosts.source_dir, NULL);
+    expect_shutdown_to_wake(&hosts);
+
+    set_source(&hosts, hosts.source_dir, NULL);
+    start_migration(&hosts);
+    expect_silence(&hosts);
+    assert_int_equal(shutdown(hosts.fd, SHUT_RDWR), 0);
+    expect_end(&hosts);
+    close(hosts.fd);
+
+    close(mute);
+    hosts.ram = real;
+    set_source(&hosts, hosts.source_dir, NULL);
+    expect_success(&hosts);
+    remove_files(&hosts);
+}
+
 static void test_no_certificate(void **state)
 {
     struct bench *bench = *state;
@@ -205,6 +314,7 @@ static int run(void)
     const struct CMUnitTest tests[] = {
         QEMU_TEST(test_only_one_is_let_in),
         QEMU_TEST(test_hostname),
+        QEMU_TEST(test_silent_handshake),
         QEMU_TEST(test_no_certificate),
     };
 

@@ -90,21 +90,49 @@ void fake_send(struct fake_qemu *fake, const char *text)
     }
 }
 
-json_t *fake_expect(struct fake_qemu *fake, const char *command)
+/* LINE as a message, which must be COMMAND. */
+static json_t *read_command(const char *line, const char *command)
 {
-    CLEANUP_FREE char *line = NULL;
-    size_t size = 0;
+    json_t *message = json_loads(line, 0, NULL);
     const char *name;
-    json_t *message;
 
-    assert_true(getline(&line, &size, fake->client) > 0);
-    message = json_loads(line, 0, NULL);
     name = json_string_value(json_object_get(message, "execute"));
     if (!name)
         name = json_string_value(json_object_get(message, "exec-oob"));
     assert_non_null(name);
     assert_string_equal(name, command);
     return message;
+}
+
+json_t *fake_expect(struct fake_qemu *fake, const char *command)
+{
+    CLEANUP_FREE char *line = NULL;
+    size_t size = 0;
+
+    assert_true(getline(&line, &size, fake->client) > 0);
+    return read_command(line, command);
+}
+
+/* Nothing else may be on its way, or it is lost in the buffer. */
+json_t *fake_expect_fd(struct fake_qemu *fake, const char *command, int *ret_fd)
+{
+    char line[4096] = "";
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec iov = {.iov_base = line, .iov_len = sizeof line - 1};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(fileno(fake->client), &message, MSG_CMSG_CLOEXEC);
+
+    assert_true(n > 0 && line[n - 1] == '\n');
+    *ret_fd = -1;
+    if (CMSG_FIRSTHDR(&message))
+        memcpy(ret_fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof *ret_fd);
+    return read_command(line, command);
 }
 
 static void send_json(struct fake_qemu *fake, json_t *message)

@@ -25,6 +25,8 @@ const char *fake_qemu_path(const struct fake_qemu *fake);
 void fake_send(struct fake_qemu *fake, const char *text);
 /* The next command, whose name must be COMMAND; the caller's. */
 json_t *fake_expect(struct fake_qemu *fake, const char *command);
+/* The same with a descriptor that came along with it, in RET_FD, the caller's; -1: none did. */
+json_t *fake_expect_fd(struct fake_qemu *fake, const char *command, int *ret_fd);
 /* {"return": VALUE, "id": that of COMMAND}; frees COMMAND. */
 void fake_return(struct fake_qemu *fake, json_t *command, const char *value);
 void fake_error(struct fake_qemu *fake, json_t *command, const char *class, const char *words);

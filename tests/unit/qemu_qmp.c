@@ -13,6 +13,7 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -317,6 +318,81 @@ static void test_out_of_band(void **state)
     fake_qemu_free(fake);
 }
 
+/* --- descriptors --- */
+
+static void take_fd_and_use_it(struct fake_qemu *fake)
+{
+    json_t *command;
+    int fd;
+
+    fake_negotiate(fake);
+    command = fake_expect_fd(fake, "getfd", &fd);
+    assert_int_equal(write(fd, "x", 1), 1);
+    close(fd);
+    fake_return(fake, command, "{}");
+    json_decref(fake_expect_fd(fake, "migrate", &fd));
+    assert_int_equal(fd, -1);
+}
+
+/* The pipe whose writing end is handed over ends: nobody has a duplicate left. */
+static void test_descriptor(void **state)
+{
+    struct fake_qemu *fake = fake_qemu_new(take_fd_and_use_it);
+    struct qmp *qmp = connect_to(fake);
+    struct error err = ERROR_INIT;
+    char byte;
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(
+        qmp_execute_fd(qmp, "getfd", json_object(), ends[1], WAIT(LONG_MS), NULL, &err), 0);
+    assert_int_equal(qmp_execute(qmp, "migrate", json_object(), WAIT(LONG_MS), NULL, &err),
+                     -ENOTCONN);
+    assert_int_equal(close(ends[1]), 0);
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    assert_int_equal(read(ends[0], &byte, 1), 0);
+    close(ends[0]);
+    qmp_free(qmp);
+    fake_qemu_free(fake);
+}
+
+static void read_nothing(struct fake_qemu *fake)
+{
+    fake_negotiate(fake);
+    fake_wait(fake);
+}
+
+/* One that QEMU doesn't read waits to be sent, another one can't, and both are closed in the end. */
+static void test_descriptor_not_read(void **state)
+{
+    struct fake_qemu *fake = fake_qemu_new(read_nothing);
+    struct qmp *qmp = connect_to(fake);
+    struct error err = ERROR_INIT;
+    static char large[1 << 20];
+    char byte;
+    int ends[2];
+
+    (void)state;
+    memset(large, 'x', sizeof large - 1);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(
+        qmp_execute(qmp, "large", json_pack("{s:s}", "it", large), WAIT(SHORT_MS), NULL, &err),
+        -ETIMEDOUT);
+    assert_int_equal(
+        qmp_execute_fd(qmp, "getfd", json_object(), ends[1], WAIT(SHORT_MS), NULL, &err),
+        -ETIMEDOUT);
+    assert_int_equal(
+        qmp_execute_fd(qmp, "getfd", json_object(), ends[1], WAIT(SHORT_MS), NULL, &err), -EBUSY);
+    assert_says(&err, EBUSY, "has not read what was sent to it before");
+    qmp_free(qmp);
+    close(ends[1]);
+    assert_int_equal(read(ends[0], &byte, 1), 0);
+    close(ends[0]);
+    fake_go(fake);
+    fake_qemu_free(fake);
+}
+
 /* --- events, the bell, the end --- */
 
 struct seen {
@@ -493,6 +569,8 @@ int main(void)
         cmocka_unit_test(test_late_reply_is_dropped),
         cmocka_unit_test(test_replies_find_their_callers),
         cmocka_unit_test(test_out_of_band),
+        cmocka_unit_test(test_descriptor),
+        cmocka_unit_test(test_descriptor_not_read),
         cmocka_unit_test(test_events_and_the_end),
         cmocka_unit_test(test_end_in_a_reply),
         cmocka_unit_test(test_check_ends_the_wait),
