@@ -78,11 +78,26 @@ def copy_answers(server, client, names):
             break
 
 
+def commands(client):
+    """Yields each line with the descriptors that have come with it, or before it."""
+    data, fds = b"", []
+    while True:
+        more, new, _, _ = socket.recv_fds(client, 65536, 1)
+        if not more:
+            return
+        fds += new
+        *lines, data = (data + more).split(b"\n")
+        for line in lines:
+            yield line + b"\n", fds
+            while fds:
+                os.close(fds.pop())
+
+
 def serve(client, server, rules):
     names = {}
     threading.Thread(target=copy_answers, args=(server, client, names), daemon=True).start()
     try:  # reading fails when the daemon hangs up without having read everything
-        for line in client.makefile("rb"):
+        for line, fds in commands(client):
             with open(rules + ".log", "ab") as log:
                 log.write(line)
             message = json.loads(line)
@@ -91,7 +106,8 @@ def serve(client, server, rules):
                 names[message.get("id")] = how[len("lacks:"):]
                 how = "pass"
             if how == "pass":
-                server.sendall(line)
+                sent = socket.send_fds(server, [line], fds)
+                server.sendall(line[sent:])
             elif not break_it(how, client, message):
                 break
     finally:  # QEMU greets one client at a time

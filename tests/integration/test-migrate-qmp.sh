@@ -26,12 +26,14 @@ start_daemon a "qemu_binary = \"$(proxied a)\""
 start_daemon b "qemu_binary = \"$(proxied b)\""
 new_guest a guest 2 qcow2,raw
 
+options=()
+
 # breaks HOST COMMAND HOW [TIMES] [SENTENCE]
 breaks()
 {
     echo "== $1: $2 $3"
     echo "$2 $3 ${4:-1}" >"$tmp/$1/rules"
-    stays "${5:-}" a b guest --copy-storage-all
+    stays "${5:-}" a b guest --copy-storage-all "${options[@]}"
     : >"$tmp/$1/rules"
 }
 
@@ -109,8 +111,33 @@ goes_on a guest
 [ -z "$(find "$tmp/b/pool" "$tmp/b/run" -mindepth 1)" ] || fail "left: $(find "$tmp/b/pool" "$tmp/b/run")"
 start_daemon b "qemu_binary = \"$tmp/b/qemu\""
 
+# sockets: how many the guest's QEMU has, with its proxy
+sockets()
+{
+    local pid
+    for pid in $(qemus_of a); do
+        find "/proc/$pid/fd" -lname 'socket:*'
+    done | wc -l
+}
+
+has_as_many_sockets()
+{
+    [ "$(sockets)" -eq "$1" ]
+}
+
+echo "== mode direct, in which QEMU gets a connection that it may not use"
 : >"$tmp/b/rules"
-must_migrate a b guest --copy-storage-all
+first=$((20000 + $$ % 20000))
+stop_daemon b
+start_daemon b "qemu_binary = \"$tmp/b/qemu\"" "direct_ports = \"$first-$((first + 3))\""
+options=(--direct --no-tls)
+before=$(sockets)
+for command in getfd migrate; do
+    breaks a $command error 1 "QEMU refused $command: it was made to fail"
+    wait_for "end of the connection" has_as_many_sockets "$before"
+done
+
+must_migrate a b guest --copy-storage-all "${options[@]}"
 arrived a b guest
 forget b guest
 rm -rf "$tmp"/?/tmp*
