@@ -18,6 +18,7 @@ silent=
 finish_silence()
 {
     local status=$?
+    set +e
     speak
     (exit $status)
     finish_guests
