@@ -27,10 +27,10 @@ is_set()
     [ "$("$1" "$2")" = "$3" ] || fail "$2 is $("$1" "$2") and not $3"
 }
 
-# slowly TO [OPTION...]: begins, and it will take a minute, whatever carries the disks
+# slowly TO [OPTION...]: begins, and it takes a quarter of a minute, whatever carries the disks
 slowly()
 {
-    begin a "$1" guest --copy-storage-all --bandwidth 300K "${@:2}"
+    begin a "$1" guest --copy-storage-all --bandwidth 600K "${@:2}"
 }
 
 # under_way TO [OPTION...]: the same, and waits until it has
