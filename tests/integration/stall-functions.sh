@@ -9,8 +9,8 @@
 # migration's own doing.
 . "${srcdir:-.}/../fault/fault-functions.sh"
 
-bound=2       # seconds; stall_timeout
-spare_ms=2000 # for the machine, and for QEMU to notice
+bound=${bound:-2} # seconds; stall_timeout
+spare_ms=2000     # for the machine, and for QEMU to notice
 ABORT_MS=${ABORT_MS:-3000}
 slow='slow 1000000' # bytes a second of b's disks, where the copy shall last
 
@@ -21,6 +21,7 @@ silent=
 finish_silence()
 {
     local status=$?
+    set +e
     speak
     (exit $status)
     finish_guests

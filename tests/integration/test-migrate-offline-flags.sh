@@ -64,7 +64,7 @@ runs b home
 
 echo "== on its way back it breaks off: the old images are put back, and the copy is kept"
 shut_off b home
-begin b a home --offline --bandwidth 4M
+begin b a home --offline --bandwidth 8M
 wait_for "the old images aside" compgen -G "$tmp/a/pool/home-vd?.*.before-*"
 half_way a home # the new one
 kill_daemon a

@@ -84,7 +84,7 @@ images=$(ls "$tmp/a/pool")
 echo "== aborted"
 remember a
 remember b
-begin a b big --offline --bandwidth 4M
+begin a b big --offline --bandwidth 8M
 half_way b big
 expect_failure "domain big is migrating" at a start big
 kill -INT $client
@@ -102,7 +102,7 @@ stop_daemon b
 start_daemon a 'ping = "200ms"' 'grace = "0s"'
 start_daemon b 'ping = "200ms"'
 way_to_b 0
-begin a way big --offline --bandwidth 4M
+begin a way big --offline --bandwidth 8M
 half_way b big
 kill -KILL $relay_pid
 ends 1 "and the guest stays here"
@@ -114,7 +114,7 @@ carried_less
 as_before
 
 echo "== the destination's daemon is killed"
-begin a b big --offline --bandwidth 4M
+begin a b big --offline --bandwidth 8M
 half_way b big
 kill_daemon b
 ends 1 "and the guest stays here"
@@ -126,7 +126,7 @@ carried_less
 as_before
 
 echo "== the source's daemon is killed"
-begin a b big --offline --bandwidth 4M
+begin a b big --offline --bandwidth 8M
 half_way b big
 kill_daemon a
 ends 3 "is not known"

@@ -4,10 +4,11 @@
 #
 # A path that falls silent while the guest runs: it runs on and writes, for as long as that lasts, and
 # the migration goes on afterwards.
+bound=1
 . "${srcdir:-.}/stall-functions.sh"
 
 two_hosts
-longer=$((bound + 2))
+longer=$((bound + 1))
 
 # all_fall_silent: one after the other
 all_fall_silent()

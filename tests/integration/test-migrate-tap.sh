@@ -10,6 +10,7 @@ requires ip tuntap add dev "$tap" mode tap
 remove_tap()
 {
     local status=$?
+    set +e
     ip link del "$tap"
     (exit $status)
     finish_guests

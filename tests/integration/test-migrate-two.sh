@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Copyright (C) 2026 The bistream authors
 #
-# Two guests at once, in opposite directions between the same two daemons; each has one job.
+# Two guests at once, in opposite directions between the same two daemons; each has one job.  ROUNDS=N:
+# so often as fast as they can (default 1).
 . "${srcdir:-.}/migrate-functions.sh"
 
 start_daemon a
@@ -47,7 +48,7 @@ must_migrate b a east --copy-storage-all
 must_migrate a b west --copy-storage-all
 
 echo "== and again, as fast as they can"
-for _ in 1 2; do
+for _ in $(seq "${ROUNDS:-1}"); do
     at a migrate east "$(uri_of b)" --copy-storage-all >"$tmp/east.out" 2>&1 &
     first=$!
     at b migrate west "$(uri_of a)" --copy-storage-all >"$tmp/west.out" 2>&1 &
@@ -61,3 +62,4 @@ for _ in 1 2; do
     arrived b a east
     arrived a b west
 done
+echo "two guests in opposite directions, $((4 * ${ROUNDS:-1} + 4)) migrations"

@@ -9,9 +9,9 @@
 #     MEGABYTES=N    carried by forward (default 10000)
 #     CUTS=N         of the link, meanwhile, in another run (default 200); SEED=N: where and how
 #     FAULTS=N       seconds of random faults, in each mode (default 150)
-#     TURNS=N        there and back in each mode (default 20)
+#     TURNS=N        there and back in each mode, and of two guests at once (default 20)
 #     ONLY=WORD      only what has this word: address, faults, thread, valgrind, forward, resume,
-#                    modes, qemu10, linux
+#                    modes, two, qemu10, linux
 set -euo pipefail
 
 source=$1 build=$2
@@ -106,6 +106,8 @@ fi
 alone forward "$srcdir/slow-forward.sh" 64 "${MEGABYTES:-10000}"
 alone resume "$srcdir/slow-resume.sh" 8 "${MEGABYTES:-10000}" "${CUTS:-200}"
 alone modes "$srcdir/slow-modes.sh" "${TURNS:-20}"
+alone two env srcdir="$source/tests/integration" ROUNDS="${TURNS:-20}" \
+    bash "$source/tests/integration/test-migrate-two.sh"
 alone qemu10 "$srcdir/slow-qemu10.sh"
 alone linux "$srcdir/slow-linux.sh"
 
