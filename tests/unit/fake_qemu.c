@@ -8,6 +8,7 @@
 #include "common/cleanup.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -171,6 +172,14 @@ void fake_wait_end(struct fake_qemu *fake)
 
     while (recv(fileno(fake->client), &byte, 1, 0) > 0)
         ;
+}
+
+void fake_wait_input(struct fake_qemu *fake)
+{
+    struct pollfd wait = {.fd = fileno(fake->client), .events = POLLIN};
+
+    while (poll(&wait, 1, -1) < 0)
+        assert_int_equal(errno, EINTR);
 }
 
 void fake_wait(struct fake_qemu *fake)

@@ -34,6 +34,8 @@ void fake_error(struct fake_qemu *fake, json_t *command, const char *class, cons
 void fake_negotiate(struct fake_qemu *fake);
 /* Waits until the client has hung up. */
 void fake_wait_end(struct fake_qemu *fake);
+/* Waits until something has come, and doesn't read it. */
+void fake_wait_input(struct fake_qemu *fake);
 /* Let the script wait for the test: fake_wait() returns once per fake_go(). */
 void fake_wait(struct fake_qemu *fake);
 void fake_go(struct fake_qemu *fake);

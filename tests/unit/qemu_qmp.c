@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <semaphore.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -357,15 +358,20 @@ static void test_descriptor(void **state)
     fake_qemu_free(fake);
 }
 
+static sem_t filled;
+
 static void read_nothing(struct fake_qemu *fake)
 {
     fake_negotiate(fake);
+    fake_wait_input(fake);
+    sem_post(&filled);
     fake_wait(fake);
 }
 
 /* One that QEMU doesn't read waits to be sent, another one can't, and both are closed in the end. */
 static void test_descriptor_not_read(void **state)
 {
+    const int ready = sem_init(&filled, 0, 0);
     struct fake_qemu *fake = fake_qemu_new(read_nothing);
     struct qmp *qmp = connect_to(fake);
     struct error err = ERROR_INIT;
@@ -374,11 +380,14 @@ static void test_descriptor_not_read(void **state)
     int ends[2];
 
     (void)state;
+    assert_int_equal(ready, 0);
     memset(large, 'x', sizeof large - 1);
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     assert_int_equal(
         qmp_execute(qmp, "large", json_pack("{s:s}", "it", large), WAIT(SHORT_MS), NULL, &err),
         -ETIMEDOUT);
+    while (sem_wait(&filled) < 0) /* else the descriptor would still go along */
+        assert_int_equal(errno, EINTR);
     assert_int_equal(
         qmp_execute_fd(qmp, "getfd", json_object(), ends[1], WAIT(SHORT_MS), NULL, &err),
         -ETIMEDOUT);
@@ -391,6 +400,7 @@ static void test_descriptor_not_read(void **state)
     close(ends[0]);
     fake_go(fake);
     fake_qemu_free(fake);
+    sem_destroy(&filled);
 }
 
 /* --- events, the bell, the end --- */
