@@ -56,6 +56,14 @@ void mux_flight_pinged(struct mux_session *session)
     session->flight.pinged = session->flight.sent;
 }
 
+/* That may be under way whatever is measured.  A far link needs more before anything can be: it would take
+ * round trips to find out. */
+static uint64_t least(const struct mux_flight *flight)
+{
+    return flight->shortest && flight->shortest < MUX_FLIGHT_NEAR ? MUX_FLIGHT_MIN
+                                                                  : MUX_FLIGHT_FAR_MIN;
+}
+
 /* The round trip should be the shortest one and a bit: a queue that keeps the link busy, and no more.
  * Where nothing was held back, what would have been possible isn't known. */
 static void adapt(struct mux_flight *flight, uint64_t round_trip, uint64_t memory)
@@ -67,7 +75,7 @@ static void adapt(struct mux_flight *flight, uint64_t round_trip, uint64_t memor
         most = max_u64(most * wanted / round_trip, most * 3 / 4);
     else if (flight->held)
         most = min_u64(most * wanted / round_trip, most * 2);
-    flight->most = max_u64(min_u64(most, memory), MUX_FLIGHT_MIN);
+    flight->most = max_u64(min_u64(most, memory), least(flight));
 }
 
 void mux_flight_ponged(struct mux_session *session, uint64_t round_trip)
@@ -86,5 +94,5 @@ void mux_flight_ponged(struct mux_session *session, uint64_t round_trip)
 
 void mux_flight_reset(struct mux_session *session)
 {
-    session->flight = (struct mux_flight){.most = MUX_FLIGHT_MIN};
+    session->flight = (struct mux_flight){.most = MUX_FLIGHT_FAR_MIN};
 }

@@ -38,18 +38,20 @@ enum {
         1024 * 1024, /* taken from a local socket ahead of the link: one gathered write */
     MUX_GATHER_MIN = 256 * 1024,
     MUX_GATHER_MAX = 1024 * 1024,
-    MUX_GATHER_SMALL = 64 * 1024,    /* for MUX_SMALL_TIME after a small message */
+    MUX_GATHER_SMALL = 32 * 1024,    /* for MUX_SMALL_TIME after a small message */
     MUX_TURN = 64 * 1024,            /* bytes in one turn where nobody waits for small messages */
     MUX_AHEAD_MAX = 4 * 1024 * 1024, /* taken ahead by all channels, before each takes little ... */
     MUX_AHEAD_LITTLE = MUX_TURN,     /* ... and that is how much: it shall stay in the cache */
-    MUX_FLIGHT_MIN = 256 * 1024,     /* that may be under way beside small messages, at the least */
-    MUX_FLIGHT_STEP = 64 * 1024,     /* of it is measured */
+    MUX_FLIGHT_MIN = 64 * 1024,      /* that may be under way beside small messages, at the least */
+    MUX_FLIGHT_FAR_MIN = 256 * 1024, /* the same where a round trip takes MUX_FLIGHT_NEAR */
+    MUX_FLIGHT_STEP = 32 * 1024,     /* of it is measured */
     MUX_TUNNEL_BUFFER =
         1024 * 1024, /* that a tunnel holds of its stream before the link isn't read any more */
 };
 
 #define MUX_MILLISECOND UINT64_C(1000000)
 #define MUX_SMALL_TIME (100 * MUX_MILLISECOND)
+#define MUX_FLIGHT_NEAR MUX_MILLISECOND
 #define MUX_FLIGHT_DELAY (MUX_MILLISECOND / 20)   /* that a queue may always make */
 #define MUX_BURST_TIME (50 * MUX_MILLISECOND)     /* of a capped rate: sent at once */
 #define MUX_QUIET_TIME (50 * MUX_MILLISECOND)     /* between two looks for quiet channels */

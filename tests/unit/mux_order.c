@@ -6,6 +6,7 @@
 #include "tests/unit/mux_wire.h"
 #include "tests/unit/unit.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define MS UINT64_C(1000000)
@@ -51,7 +52,7 @@ static void test_bulk_takes_turns(void **state)
     struct wire *w = wire_with_small();
 
     (void)state;
-    wire_write(w, 1, 3 * FULL);
+    wire_write(w, 1, 2 * FULL);
     wire_write(w, 3, FULL + 9);
     wire_write(w, 5, 2 * FULL);
     assert_string_equal(wire_frames(w), "DATA 1 @0 +16332\n"
@@ -59,8 +60,7 @@ static void test_bulk_takes_turns(void **state)
                                         "DATA 5 @0 +16332\n"
                                         "DATA 1 @16332 +16332\n"
                                         "DATA 3 @16332 +9\n"
-                                        "DATA 5 @16332 +16332\n"
-                                        "DATA 1 @32664 +16332\n");
+                                        "DATA 5 @16332 +16332\n");
     assert_false(w->urgent);
     wire_free(w);
 }
@@ -82,11 +82,43 @@ static void test_long_turns(void **state)
                                                                          "DATA 3 @0 +16332\n"
                                                                          "DATA 3 @16332 +16332\n"
                                                                          "DATA 5 @0 +16332\n");
-    wire_write(w, 7, 64); /* it cuts a turn short */
+    wire_free(w);
+}
+
+static void test_a_small_message_cuts_a_turn_short(void **state)
+{
+    struct wire *w = wire_with_channels();
+
+    (void)state;
+    wire_write(w, 1, 4 * FULL);
+    wire_write(w, 5, 2 * FULL);
+    assert_string_equal(wire_frames_within(w, BS_FRAME_MESSAGE_MAX), "DATA 1 @0 +16332\n");
+    wire_write(w, 7, 64);
     assert_string_equal(wire_frames_within(w, 4 * BS_FRAME_MESSAGE_MAX), "DATA 7 @0 +64\n"
-                                                                         "DATA 5 @16332 +16332\n");
-    assert_string_equal(wire_frames_within(w, 2 * BS_FRAME_MESSAGE_MAX), "DATA 1 @81660 +16332\n"
-                                                                         "DATA 5 @32664 +16332\n");
+                                                                         "DATA 1 @16332 +16332\n");
+    assert_string_equal(wire_frames_within(w, 2 * BS_FRAME_MESSAGE_MAX), "DATA 5 @0 +16332\n"
+                                                                         "DATA 1 @32664 +16332\n");
+    wire_free(w);
+}
+
+/* No more bulk is under way then than the link is known to need. */
+static void test_bulk_is_held_beside_small_messages(void **state)
+{
+    struct wire *w = wire_with_small();
+
+    (void)state;
+    wire_write(w, 1, 24 * FULL);
+    wire_frames(w); /* 256 KiB and a bit: the link may need them */
+    assert_string_equal(wire_frames(w), "");
+    assert_false(mux_session_wants_send(w->session));
+    wire_write(w, 3, 64);
+    assert_string_equal(wire_frames(w), "DATA 3 @0 +64\n");
+    w->now += 5 * MS;
+    wire_say(w, BS_FRAME_PONG, 0, 1, 0, NULL); /* to a PING that went out before all that */
+    assert_string_equal(wire_frames(w), "PING 2\nDATA 1 @277644 +16332\n"); /* on time: more */
+    wire_say(w, BS_FRAME_PONG, 0, 2, 0, NULL); /* so all of it has arrived */
+    assert_true(mux_session_wants_send(w->session));
+    assert_string_equal(wire_frames_within(w, BS_FRAME_MESSAGE_MAX), "DATA 1 @293976 +16332\n");
     wire_free(w);
 }
 
@@ -275,7 +307,7 @@ static void test_keepalive_is_answered(void **state)
     wire_free(w);
 }
 
-/* 256 KiB to 1 MiB by what there is; 64 KiB for 100 ms after a small message. */
+/* 256 KiB to 1 MiB by what there is; 32 KiB for 100 ms after a small message. */
 static void test_gather(void **state)
 {
     struct wire *w = wire_with_channels();
@@ -289,9 +321,47 @@ static void test_gather(void **state)
     assert_int_equal(mux_session_gather(w->session, w->now), 1 << 20);
     wire_write(w, 5, 64);
     wire_frames(w);
-    assert_int_equal(mux_session_gather(w->session, w->now), 64 << 10);
-    assert_int_equal(mux_session_gather(w->session, w->now + 99 * MS), 64 << 10);
+    assert_int_equal(mux_session_gather(w->session, w->now), 32 << 10);
+    assert_int_equal(mux_session_gather(w->session, w->now + 99 * MS), 32 << 10);
     assert_int_equal(mux_session_gather(w->session, w->now + 100 * MS), 1 << 20);
+    wire_free(w);
+}
+
+/* The number of the last PING that went out with what is due now; 0: none did. */
+static uint64_t ping_in_frames(struct wire *w)
+{
+    const char *ping = strstr(wire_frames(w), "PING ");
+
+    return ping ? strtoull(ping + 5, NULL, 10) : 0;
+}
+
+/* Where a round trip takes less than a millisecond, 64 KiB are the least that may be under way. */
+static void test_less_is_held_on_a_near_link(void **state)
+{
+    struct wire *w = wire_with_small();
+    uint64_t ping, sent;
+    struct mux_channel_stats stats;
+
+    (void)state;
+    w->now += MS / 10;
+    wire_say(w, BS_FRAME_PONG, 0, 1, 0, NULL); /* the shortest round trip */
+    for (int i = 0; i < 6; i++) { /* and longer ones, in which bulk stands in a queue */
+        wire_write(w, 3, 64);
+        wire_write(w, 1, 3 * FULL);
+        while ((ping = ping_in_frames(w))) {
+            w->now += MS / 2;
+            wire_say(w, BS_FRAME_PONG, 0, ping, 0, NULL);
+        }
+    }
+    mux_channel_get_stats(w->session, 1, &stats);
+    sent = stats.sent;
+    wire_write(w, 3, 64);
+    wire_write(w, 1, 12 * FULL);
+    while (*wire_frames(w))
+        ;
+    mux_channel_get_stats(w->session, 1, &stats);
+    assert_in_range(stats.sent - sent, FULL, 5 * FULL); /* 256 KiB would have let all of it pass */
+    assert_false(mux_session_wants_send(w->session));
     wire_free(w);
 }
 
@@ -338,6 +408,8 @@ int main(void)
         cmocka_unit_test(test_message_fits_a_record),
         cmocka_unit_test(test_bulk_takes_turns),
         cmocka_unit_test(test_long_turns),
+        cmocka_unit_test(test_a_small_message_cuts_a_turn_short),
+        cmocka_unit_test(test_bulk_is_held_beside_small_messages),
         cmocka_unit_test(test_taken_ahead),
         cmocka_unit_test(test_buffer_ends),
         cmocka_unit_test(test_newly_busy_overtakes_bulk),
@@ -348,6 +420,7 @@ int main(void)
         cmocka_unit_test(test_opens_go_in_rising_order),
         cmocka_unit_test(test_newest_pong_only),
         cmocka_unit_test(test_keepalive_is_answered),
+        cmocka_unit_test(test_less_is_held_on_a_near_link),
         cmocka_unit_test(test_gather),
         cmocka_unit_test(test_end_of_bulk_is_not_small),
         cmocka_unit_test(test_many_controls),
