@@ -137,8 +137,8 @@ static void cleanup_addresses(struct addrinfo **list)
 
 #define CLEANUP_ADDRESSES CLEANUP(cleanup_addresses)
 
-static int look_up(const struct net_address *address, int flags, struct addrinfo **ret,
-                   struct error *err)
+int net_look_up(const struct net_address *address, int flags, struct addrinfo **ret,
+                struct error *err)
 {
     struct addrinfo hints = {
         .ai_family = AF_UNSPEC,
@@ -214,7 +214,7 @@ int net_dial(const struct net_address *address, int timeout_ms, int abort_fd, st
 {
     uint64_t deadline = loop_clock() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * LOOP_MS;
     CLEANUP_ADDRESSES struct addrinfo *list = NULL;
-    int r = look_up(address, 0, &list, err);
+    int r = net_look_up(address, 0, &list, err);
 
     if (r < 0)
         return r;
@@ -250,7 +250,7 @@ static int listen_one(const struct addrinfo *on)
 int net_listen(const struct net_address *address, struct error *err)
 {
     CLEANUP_ADDRESSES struct addrinfo *list = NULL;
-    int r = look_up(address, AI_PASSIVE, &list, err);
+    int r = net_look_up(address, AI_PASSIVE, &list, err);
 
     if (r < 0)
         return r;

@@ -15,6 +15,8 @@
 
 #define NET_DEFAULT_PORT "16520"
 
+struct addrinfo;
+
 struct net_address {
     char host[256]; /* without brackets */
     char port[16];
@@ -25,6 +27,10 @@ int net_parse_uri(const char *uri, struct net_address *ret, struct error *err);
 /* "[::]:16520", "127.0.0.1:0", "host:port". */
 int net_parse_listen(const char *text, struct net_address *ret, struct error *err);
 
+/* All addresses of a host, FLAGS as getaddrinfo(3) takes them, for freeaddrinfo(); blocks.  Returns 0,
+ * or a negative errno with ERR. */
+int net_look_up(const struct net_address *address, int flags, struct addrinfo **ret,
+                struct error *err);
 /* Returns a connected socket, trying every address of the host, or a negative errno with ERR
  * ("can't connect to HOST port PORT: Connection refused; is bistreamd running there?").  -ECANCELED
  * as soon as ABORT_FD (-1: none) becomes readable. */

@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "io/net.h"
 #include "io/tcp_wait.h"
 #include "common/checked.h"
 #include "common/cleanup.h"
@@ -23,6 +24,8 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -83,17 +86,16 @@ int tcp_wait_look_fd(int fd, struct tcp_track *track, struct tcp_waiting *ret)
 
 struct tcp_wait *tcp_wait_new(const char *host, unsigned port, size_t most, struct error *err)
 {
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct tcp_wait *wait = calloc(1, sizeof *wait + most * sizeof wait->tracks[0]);
-    int r;
+    struct net_address address;
 
     if (!wait) {
         error_set(err, ENOMEM, "no memory to watch connections");
         return NULL;
     }
-    r = getaddrinfo(host, NULL, &hints, &wait->addresses);
-    if (r != 0) {
-        error_set(err, EHOSTUNREACH, "can't look up host %s: %s", host, gai_strerror(r));
+    snprintf(address.host, sizeof address.host, "%s", host);
+    snprintf(address.port, sizeof address.port, "%u", port);
+    if (net_look_up(&address, 0, &wait->addresses, err) < 0) {
         free(wait);
         return NULL;
     }
