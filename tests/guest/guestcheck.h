@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include <jansson.h>
+#include <sys/queue.h>
 
 #include "tests/guest/pattern.h"
 
@@ -28,6 +29,7 @@ struct image {
     struct nbd_handle *nbd;
     const char *name; /* as given on the command line */
     uint64_t size;
+    LIST_ENTRY(image) link; /* among those that are open */
 };
 
 /* A range that either reads as zeros or may hold data. */
@@ -37,7 +39,7 @@ struct extent {
 };
 
 /* Opens an image file (qcow2 or raw, even of a paused guest), or an nbd+unix:// URI.  NAME must
- * outlive the image. */
+ * outlive the image, and IMAGE stay where it is until it is closed or exit() is called. */
 void image_open(struct image *image, const char *name);
 void image_close(struct image *image);
 void image_read(struct image *image, void *buffer, size_t count, uint64_t offset);

@@ -55,9 +55,25 @@ static int connect_file(struct nbd_handle *nbd, const char *path)
     return r;
 }
 
+static LIST_HEAD(, image) open_images;
+
+/* libnbd has a folder for each file that it has opened, and who finds something wrong exits where it is. */
+static void close_images(void)
+{
+    while (!LIST_EMPTY(&open_images)) {
+        image_close(LIST_FIRST(&open_images));
+    }
+}
+
 void image_open(struct image *image, const char *name)
 {
+    static bool registered;
     struct nbd_handle *nbd = nbd_create();
+    if (!registered) {
+        registered = atexit(close_images) == 0;
+    }
+    *image = (struct image){.nbd = nbd, .name = name};
+    LIST_INSERT_HEAD(&open_images, image, link);
     if (!nbd || nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0) {
         unchecked("cannot open image %s: %s", name, nbd_get_error());
     }
@@ -69,11 +85,12 @@ void image_open(struct image *image, const char *name)
     if (size < 0) {
         unchecked("cannot tell the size of image %s: %s", name, nbd_get_error());
     }
-    *image = (struct image){.nbd = nbd, .name = name, .size = (uint64_t)size};
+    image->size = (uint64_t)size;
 }
 
 void image_close(struct image *image)
 {
+    LIST_REMOVE(image, link);
     nbd_close(image->nbd);
     *image = (struct image){0};
 }
