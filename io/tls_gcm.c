@@ -20,6 +20,7 @@
 
 #ifdef HAVE_IPSEC_MB
 
+#define NO_COMPAT_IMB_API_053 /* its old names are those of OpenSSL's */
 #include <intel-ipsec-mb.h>
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>

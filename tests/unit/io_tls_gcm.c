@@ -2,11 +2,13 @@
 /* Copyright (C) 2026 The bistream authors */
 /*
  * The cipher of io/tls_gcm.c beside OpenSSL's own: what one encrypts the other decrypts, in any pieces
- * and of any length; what was changed on the way is refused; and TLS takes it.
+ * and of any length; what was changed on the way is refused; and TLS takes it.  The file is part of this
+ * one, so that it can be seen how often libipsec-mb is called.
  */
-#include "config.h"
+#include "io/tls_gcm.c" // NOLINT: see above
 
-#include "io/tls_gcm.h"
+#include "io/tls.h"
+#include "tests/unit/test_pki.h"
 #include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 
@@ -16,6 +18,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum { TEXT_MAX = 20000, TAG = 16, ROUNDS = 400 };
 
@@ -60,7 +63,7 @@ static void update(EVP_CIPHER_CTX *context, uint8_t *out, const uint8_t *in, int
 }
 
 /* As libssl does it: the key once, then each message with a nonce of its own. */
-static EVP_CIPHER_CTX *begin(const EVP_CIPHER *cipher, bool encrypts)
+static EVP_CIPHER_CTX *begin_message(const EVP_CIPHER *cipher, bool encrypts)
 {
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
     int written;
@@ -80,7 +83,7 @@ static EVP_CIPHER_CTX *begin(const EVP_CIPHER *cipher, bool encrypts)
 
 static void seal(const EVP_CIPHER *cipher, bool in_pieces)
 {
-    EVP_CIPHER_CTX *context = begin(cipher, true);
+    EVP_CIPHER_CTX *context = begin_message(cipher, true);
     int written;
 
     update(context, message.sealed, message.text, message.length, in_pieces);
@@ -93,7 +96,7 @@ static void seal(const EVP_CIPHER *cipher, bool in_pieces)
 /* Whether it is let pass. */
 static bool open_sealed(const EVP_CIPHER *cipher, bool in_pieces)
 {
-    EVP_CIPHER_CTX *context = begin(cipher, false);
+    EVP_CIPHER_CTX *context = begin_message(cipher, false);
     int written, r;
 
     update(context, message.opened, message.sealed, message.length, in_pieces);
@@ -150,7 +153,7 @@ static void takes_a_nonce_once(void **state)
     (void)state;
     make_message();
     message.aad_length = 0;
-    context = begin(wide, true);
+    context = begin_message(wide, true);
     assert_int_equal(EVP_CipherUpdate(context, out, &written, message.text, 16), 1);
     assert_int_equal(EVP_CipherFinal_ex(context, out + 16, &written), 1);
     assert_int_not_equal(EVP_CipherUpdate(context, out, &written, message.text, 16), 1);
@@ -163,11 +166,72 @@ static void refuses_other_sizes(void **state)
 
     (void)state;
     make_message();
-    context = begin(wide, false);
+    context = begin_message(wide, false);
     assert_int_not_equal(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, 16, NULL), 1);
     assert_int_not_equal(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, 4, message.tag), 1);
     EVP_CIPHER_CTX_free(context);
 }
+
+#ifdef HAVE_IPSEC_MB
+static aes_gcm_enc_dec_update_t encrypt_update;
+static unsigned encrypted;
+
+static void count_encrypted(const struct gcm_key_data *key, struct gcm_context_data *context,
+                            uint8_t *out, const uint8_t *in, uint64_t length)
+{
+    encrypted++;
+    encrypt_update(key, context, out, in, length);
+}
+
+static struct tls_context *context;
+static bool loaded_by_tls;
+
+/* A connection of the product's own, whose records go through the library. */
+static void encrypts_a_connection(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct tls *client, *server;
+    int pair[2], shaken = 0;
+    unsigned before;
+    char text[6];
+
+    (void)state;
+    assert_true(loaded_by_tls);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    client = tls_new_client(context, pair[0], "localhost", &err);
+    server = tls_new_server(context, pair[1], &err);
+    assert_non_null(client);
+    assert_non_null(server);
+    encrypt_update = library->gcm128_enc_update;
+    library->gcm128_enc_update = count_encrypted;
+    for (int i = 0; i < 100 && shaken != 2; i++)
+        shaken = tls_handshake(client, &err) + tls_handshake(server, &err);
+    assert_int_equal(shaken, 2);
+    before = encrypted;
+    assert_int_equal(tls_write(client, "hello", 6, &err), 6);
+    assert_int_equal(tls_flush(client, &err), 0);
+    assert_int_equal(encrypted, before + 1);
+    assert_int_equal(tls_read(server, text, sizeof text, &err), 6);
+    assert_string_equal(text, "hello");
+    tls_free(client);
+    tls_free(server);
+    library->gcm128_enc_update = encrypt_update;
+}
+
+/* Before anything else here has asked for the cipher. */
+static int make_context(void)
+{
+    struct test_ca *ca = test_ca_new("CA");
+    char *pki = test_pki_dir(ca, NULL);
+    struct error err = ERROR_INIT;
+
+    context = tls_context_new(pki, &err);
+    loaded_by_tls = loaded;
+    test_pki_remove(pki);
+    test_ca_free(ca);
+    return context ? 0 : -1;
+}
+#endif
 
 /* And everything else stays OpenSSL's. */
 static void is_preferred_by_tls(void **state)
@@ -192,13 +256,20 @@ static void is_preferred_by_tls(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(agrees_with_openssl), cmocka_unit_test(refuses_what_was_changed),
-        cmocka_unit_test(takes_a_nonce_once),  cmocka_unit_test(refuses_other_sizes),
+        cmocka_unit_test(agrees_with_openssl),   cmocka_unit_test(refuses_what_was_changed),
+        cmocka_unit_test(takes_a_nonce_once),    cmocka_unit_test(refuses_other_sizes),
         cmocka_unit_test(is_preferred_by_tls),
+#ifdef HAVE_IPSEC_MB
+        cmocka_unit_test(encrypts_a_connection),
+#endif
     };
     int r;
 
     random_state = from_environment("SEED", 1);
+#ifdef HAVE_IPSEC_MB
+    if (make_context() < 0)
+        return 1;
+#endif
     if (!tls_gcm_properties()) {
         puts("skipped: OpenSSL's own AES-128-GCM is used: this processor has no wide instructions "
              "for "
@@ -213,5 +284,8 @@ int main(void)
     r = cmocka_run_group_tests(tests, NULL, NULL);
     EVP_CIPHER_free(wide);
     EVP_CIPHER_free(own);
+#ifdef HAVE_IPSEC_MB
+    tls_context_free(context);
+#endif
     return r;
 }
