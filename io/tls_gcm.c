@@ -18,6 +18,8 @@
 
 #include "io/tls_gcm.h"
 
+#include <stddef.h>
+
 #ifdef HAVE_IPSEC_MB
 
 #define NO_COMPAT_IMB_API_053 /* its old names are those of OpenSSL's */
@@ -331,8 +333,14 @@ static bool is_wide(const IMB_MGR *manager)
     return (manager->features & needed) == needed;
 }
 
-static bool loaded;
+static OSSL_PROVIDER *loaded;
 static pthread_once_t load_once = PTHREAD_ONCE_INIT;
+
+static void unload(void)
+{
+    OSSL_PROVIDER_unload(loaded);
+    loaded = NULL;
+}
 
 static void load(void)
 {
@@ -342,12 +350,14 @@ static void load(void)
     if (!library)
         return;
     init_mb_mgr_auto(library, NULL);
-    loaded = is_wide(library) && OSSL_PROVIDER_add_builtin(NULL, PROVIDER, provider_init) &&
-             OSSL_PROVIDER_try_load(NULL, PROVIDER, 1); /* 1: the default one stays */
-    if (loaded)
-        return;
-    free_mb_mgr(library);
-    library = NULL;
+    if (is_wide(library) && OSSL_PROVIDER_add_builtin(NULL, PROVIDER, provider_init))
+        loaded = OSSL_PROVIDER_try_load(NULL, PROVIDER, 1); /* 1: the default one stays */
+    if (loaded) {
+        OPENSSL_atexit(unload);
+    } else {
+        free_mb_mgr(library);
+        library = NULL;
+    }
 }
 
 const char *tls_gcm_properties(void)

@@ -272,9 +272,9 @@ int main(void)
 #endif
     if (!tls_gcm_properties()) {
         puts("skipped: OpenSSL's own AES-128-GCM is used: this processor has no wide instructions "
-             "for "
-             "it, or OpenSSL uses them, or bistream was built without libipsec-mb");
-        return 77;
+             "for it, or OpenSSL uses them, or bistream was built without libipsec-mb");
+        r = 77;
+        goto done;
     }
     printf("SEED=%llu\n", (unsigned long long)random_state);
     wide = EVP_CIPHER_fetch(NULL, "AES-128-GCM", "provider=bistream");
@@ -284,6 +284,7 @@ int main(void)
     r = cmocka_run_group_tests(tests, NULL, NULL);
     EVP_CIPHER_free(wide);
     EVP_CIPHER_free(own);
+done:
 #ifdef HAVE_IPSEC_MB
     tls_context_free(context);
 #endif
