@@ -128,7 +128,8 @@ int migration_wait(struct qmp *qmp, enum migration_state state, struct migration
 int migration_wait_postmigrate(struct qmp *qmp, struct migration_info *ret,
                                const struct qmp_wait *wait, struct error *err);
 
-/* From MIGRATION_PRE_SWITCHOVER on. */
+/* From MIGRATION_PRE_SWITCHOVER on.  -ETIMEDOUT doesn't mean that QEMU hasn't begun: on a silent path
+ * it may send the rest, and stand still over it, before it answers. */
 int migration_continue(struct qmp *qmp, const struct qmp_wait *wait, struct error *err);
 
 /* Source, after migrate-continue was sent and our end of the migration's socket was closed: waits
