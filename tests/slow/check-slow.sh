@@ -9,9 +9,10 @@
 #     MEGABYTES=N    carried by forward (default 10000)
 #     CUTS=N         of the link, meanwhile, in another run (default 200); SEED=N: where and how
 #     FAULTS=N       seconds of random faults, in each mode (default 150)
-#     TURNS=N        there and back in each mode, and of two guests at once (default 20)
+#     TURNS=N        there and back in each mode, and of two guests at once; of the fast tests of links
+#                    that break (default 20)
 #     ONLY=WORD      only what has this word: address, faults, thread, valgrind, forward, resume,
-#                    modes, two, qemu10, linux
+#                    again, modes, two, qemu10, linux
 set -euo pipefail
 
 source=$1 build=$2
@@ -105,6 +106,7 @@ if wanted valgrind && command -v valgrind >/dev/null; then
 fi
 alone forward "$srcdir/slow-forward.sh" 64 "${MEGABYTES:-10000}"
 alone resume "$srcdir/slow-resume.sh" 8 "${MEGABYTES:-10000}" "${CUTS:-200}"
+alone again "$srcdir/slow-again.sh" "${TURNS:-20}"
 alone modes "$srcdir/slow-modes.sh" "${TURNS:-20}"
 alone two env srcdir="$source/tests/integration" ROUNDS="${TURNS:-20}" \
     bash "$source/tests/integration/test-migrate-two.sh"
