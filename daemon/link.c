@@ -67,7 +67,7 @@ static int await_greeting(struct link *link, struct error *err)
 
     if (n == -ETIMEDOUT)
         return error_set(err, ETIMEDOUT,
-                         "what listens there speaks TLS but did not greet within %d seconds; is it "
+                         "what listens there speaks TLS but did not greet within %d s; is it "
                          "a bistreamd?",
                          link->patience_ms / 1000);
     if (n < 0)
@@ -218,7 +218,7 @@ static int exchange(struct link *link, const struct bs_header *header, xdrproc_t
     if (r == 0)
         r = receive_reply(link, header, deadline, err);
     if (r == -ETIMEDOUT)
-        return error_set(err, ETIMEDOUT, "no answer within %d seconds", link->patience_ms / 1000);
+        return error_set(err, ETIMEDOUT, "no answer within %d s", link->patience_ms / 1000);
     return r;
 }
 

@@ -176,7 +176,7 @@ static int switch_over(struct migrate_job *job, struct error *err)
         r = send_rest(job, &wait, err);
     if (r == -ETIMEDOUT)
         return error_set(err, ETIME,
-                         "the guest stood still for %g seconds, and the rest of it had not gone "
+                         "the guest stood still for %g s, and the rest of it had not gone "
                          "over to %s (--stall-timeout)",
                          bound_ms / 1000.0, job->args.destination);
     return r;

@@ -76,22 +76,22 @@ static int check_stall(struct migrate_job *job, enum migrate_phase phase, struct
 
     if (qemu_stands_still(job, bound))
         return error_set(err, ETIME,
-                         "QEMU stood still for %g seconds and the guest with it, waiting for the "
+                         "QEMU stood still for %g s and the guest with it, waiting for the "
                          "destination (--stall-timeout)",
                          bound_ms / 1000.0);
     if ((synchronous || job->paused) && mirrors_wait(job) >= bound)
         return error_set(
-            err, ETIME, "%s waited for %s for %g seconds without an answer (--stall-timeout)",
+            err, ETIME, "%s waited for %s for %g s without an answer (--stall-timeout)",
             job->paused ? "the guest, which --timeout has paused," : "the guest's writes",
             job->args.destination, bound_ms / 1000.0);
     if (phase == PHASE_MEMORY && migrate_direct_shakes(job) >= bound)
         return error_set(err, ETIME,
-                         "QEMU's connection for memory got no answer from %s for %g seconds while "
+                         "QEMU's connection for memory got no answer from %s for %g s while "
                          "hands were being shaken (--stall-timeout)",
                          job->args.destination, bound_ms / 1000.0);
     if (job->paused && phase == PHASE_MEMORY && loop_clock() - job->moved >= bound)
         return error_set(err, ETIME,
-                         "the guest, which has been paused, waited for %g seconds in which "
+                         "the guest, which has been paused, waited for %g s in which "
                          "nothing of it went over to %s (--stall-timeout)",
                          bound_ms / 1000.0, job->args.destination);
     return 0;
@@ -145,7 +145,7 @@ static int check_end(void *opaque, struct error *err)
     if (r < 0 || (phase != PHASE_MIRROR && phase != PHASE_MEMORY))
         return r;
     if (job->args.flags & BS_MIGRATE_TIMEOUT_ABORT && time_is_out(job))
-        return error_set(err, ETIME, "not done after %u seconds (--timeout-abort)",
+        return error_set(err, ETIME, "not done after %u s (--timeout-abort)",
                          job->args.timeout_s);
     r = check_stall(job, phase, err);
     return r == 0 && job->choice.mode != MODE_DIRECT ? check_bandwidth(job, err) : r;
@@ -174,7 +174,7 @@ static int check_timeout(struct migrate_job *job, struct error *err)
 
     if (job->paused || !job->was_running || !time_is_out(job))
         return 0;
-    migrate_say(job, "not done after %u seconds (--timeout): the guest is paused until it is",
+    migrate_say(job, "not done after %u s (--timeout): the guest is paused until it is",
                 job->args.timeout_s);
     job->paused = true;
     job->moved = loop_clock();

@@ -354,7 +354,7 @@ static void on_sweep(void *opaque)
         next = TAILQ_NEXT(connection, entry);
         if (connection->deadline > now)
             continue;
-        log_warning("peer %s: %s: nothing came for %d seconds: closed", connection->address,
+        log_warning("peer %s: %s: nothing came for %d s: closed", connection->address,
                     states[connection->state].name,
                     (int)(states[connection->state].lifetime / LOOP_SECOND));
         drop(connection);

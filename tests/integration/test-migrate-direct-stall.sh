@@ -37,7 +37,7 @@ for who in ports qemu; do
     gives_up $who stream "$writes" $synchronous
     aborted $who stream $synchronous
 done
-gives_up ports stop "QEMU stood still for 2 seconds and the guest with it"
+gives_up ports stop "QEMU stood still for 2 s and the guest with it"
 
 echo "== the daemon there is silent, and nobody waits for it"
 reach stream $synchronous

@@ -69,7 +69,7 @@ for to in b old; do
     remember a
     remember $to
     slowly $to --timeout 1 --timeout-abort
-    ends 1 "not done after 1 seconds (--timeout-abort)"
+    ends 1 "not done after 1 s (--timeout-abort)"
     goes_on a guest
     nothing_left a
     nothing_left $to
@@ -79,7 +79,7 @@ for to in b old; do
     is_set setting downtime-limit $([ $to = b ] && echo 300 || echo 0)
     is_set capability auto-converge false
     wait_for "pause" state_is a guest paused
-    notice "not done after 1 seconds (--timeout): the guest is paused until it is"
+    notice "not done after 1 s (--timeout): the guest is paused until it is"
     give_up
 
     echo "== $to: --timeout"

@@ -16,7 +16,7 @@ port_of[way]=$(<"$tmp/relay.port")
 must_migrate a way guest --copy-storage-all --timeout 36 --suspend
 notice "the guest writes to disk vda as fast as that is copied"
 notice "--copy-storage-synchronous-writes would"
-notice "not done after 36 seconds (--timeout): the guest is paused until it is"
+notice "not done after 36 s (--timeout): the guest is paused until it is"
 [ "$(jq -s '[.[] | select(.type == "notice")] | length' "$tmp/events")" -eq 2 ] ||
     fail "more was said: $(grep notice "$tmp/events")"
 qmp b guest cont >/dev/null # it writes too fast for its last writes to be seen any later

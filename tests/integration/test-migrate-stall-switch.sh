@@ -9,12 +9,12 @@
 
 two_hosts
 
-still="QEMU stood still for 2 seconds and the guest with it"
+still="QEMU stood still for 2 s and the guest with it"
 gives_up way connect "$still"
 gives_up way stop "$still"
 gives_up qemu stop "$still"
 
-switch="the guest stood still for 2 seconds, and the rest of it had not gone over to"
+switch="the guest stood still for 2 s, and the rest of it had not gone over to"
 gives_up way switch "$switch"
 gives_up qemu switch "$switch"
 gives_up daemon switch "$switch"

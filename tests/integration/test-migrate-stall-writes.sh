@@ -15,4 +15,4 @@ gives_up daemon mirror "$writes" --copy-storage-synchronous-writes
 bound=3
 gives_up qemu mirror "the guest, which --timeout has paused, waited for" --timeout 1 \
     --stall-timeout $bound
-expect_text "for 3 seconds" "$(cat "$tmp/said")"
+expect_text "for 3 s" "$(cat "$tmp/said")"
