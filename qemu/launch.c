@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -64,12 +63,30 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Closes what is open from 3 on, but START's sockets.  Exec would do so, too; but until then we wait for
+ * the daemon, and if it is killed meanwhile, its locks and ports must be free, and no process that was
+ * being started may hold its end of the socket pair, which is all that tells us. */
+static bool close_the_rest(const struct start *start)
+{
+    const int keep[] = {start->qmp, start->admin, start->parent}; /* -1: none */
+    unsigned from = 3;
+
+    for (unsigned next = 0; next < ~0u; from = next + 1) {
+        next = ~0u;
+        for (size_t i = 0; i < sizeof keep / sizeof keep[0]; i++)
+            if (keep[i] >= (int)from && (unsigned)keep[i] < next)
+                next = (unsigned)keep[i];
+        if (next > from && close_range(from, next - 1, 0) < 0)
+            return false;
+    }
+    return true;
+}
+
 /* The only descriptors that QEMU inherits. */
 static bool hand_over_fds(const struct start *start)
 {
-    if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
-        return false;
-    if (dup2(start->null, 0) < 0 || dup2(start->log, 1) < 0 || dup2(start->log, 2) < 0)
+    if (dup2(start->null, 0) < 0 || dup2(start->log, 1) < 0 || dup2(start->log, 2) < 0 ||
+        !close_the_rest(start))
         return false;
     if (listen(start->qmp, QMP_BACKLOG) < 0 || fcntl(start->qmp, F_SETFD, 0) < 0)
         return false;

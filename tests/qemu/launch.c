@@ -3,6 +3,8 @@
 /* qemu/launch.h: starting real QEMUs, finding and ending them, and what is said when it fails. */
 #include "config.h"
 
+#include "qemu/launch.c" /* one test stops in the middle of it */
+
 #include "tests/qemu/vm.h"
 #include "common/cleanup.h"
 #include "common/loop.h"
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -55,6 +58,41 @@ static void test_process_is_on_its_own(void **state)
     snprintf(path, sizeof path, "/proc/%d/fd/2", (int)qmp_pid(vm->qmp));
     assert_int_equal(stat(path, &status), 0);
     assert_true(S_ISREG(status.st_mode)); /* the log */
+}
+
+/* The daemon is killed between fork and exec: what was to become QEMU ends, and until then it holds
+ * nothing of the daemon's that another daemon needs. */
+static void test_daemon_killed_meanwhile(void **state)
+{
+    struct vm *vm = vm_new(*state, "a");
+    struct start start = {.launch = &vm->launch, .null = -1, .log = -1, .qmp = -1, .admin = -1};
+    CLEANUP_CLOSE int lock = open("/dev/null", O_RDONLY | O_CLOEXEC), pidfd = -1;
+    struct error err = ERROR_INIT;
+    struct report report;
+    char path[64];
+    int pair[2], status;
+
+    assert_true(lock >= 0);
+    assert_true(open_all(&start, &err));
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    start.parent = pair[1];
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    assert_ok(fork_twice(&start, &err), &err);
+    close(pair[1]);
+    assert_int_equal(read_report(pair[0], &report), sizeof report);
+    assert_int_equal(report.code, 0);
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)report.pid, lock);
+    assert_int_equal(access(path, F_OK), -1);
+    pidfd = pidfd_open(report.pid, 0);
+    close(pair[0]); /* as the kernel does for one that is killed */
+    if (!launch_wait_end(pidfd, WAIT_MS)) {
+        kill(report.pid, SIGKILL);
+        fail_msg("it waits for ever");
+    }
+    assert_int_equal(waitpid(report.pid, &status, 0), report.pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 126);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+    close_all(&start);
 }
 
 static void test_found_again(void **state)
@@ -274,6 +312,7 @@ static int run(void)
     const struct CMUnitTest tests[] = {
         QEMU_TEST(test_guest_is_as_described),
         QEMU_TEST(test_process_is_on_its_own),
+        QEMU_TEST(test_daemon_killed_meanwhile),
         QEMU_TEST(test_found_again),
         QEMU_TEST(test_second_client),
         QEMU_TEST(test_failures_say_why),
