@@ -92,7 +92,8 @@ static int make_nonblocking(int fd, struct error *err)
     return 0;
 }
 
-int migration_start_fd(struct qmp *qmp, int fd, const struct qmp_wait *wait, struct error *err)
+static int with_fd(struct qmp *qmp, const char *command, int fd, const struct qmp_wait *wait,
+                   struct error *err)
 {
     int r =
         qmp_execute_fd(qmp, "getfd", json_pack("{s:s}", "fdname", FD_NAME), fd, wait, NULL, err);
@@ -100,8 +101,18 @@ int migration_start_fd(struct qmp *qmp, int fd, const struct qmp_wait *wait, str
     if (r == 0)
         r = make_nonblocking(fd, err);
     if (r == 0)
-        r = qmp_execute(qmp, "migrate", json_pack("{s:s}", "uri", "fd:" FD_NAME), wait, NULL, err);
+        r = qmp_execute(qmp, command, json_pack("{s:s}", "uri", "fd:" FD_NAME), wait, NULL, err);
     return r;
+}
+
+int migration_incoming_fd(struct qmp *qmp, int fd, const struct qmp_wait *wait, struct error *err)
+{
+    return with_fd(qmp, "migrate-incoming", fd, wait, err);
+}
+
+int migration_start_fd(struct qmp *qmp, int fd, const struct qmp_wait *wait, struct error *err)
+{
+    return with_fd(qmp, "migrate", fd, wait, err);
 }
 
 int migration_forget(struct qmp *qmp, const struct qmp_wait *wait, struct error *err)

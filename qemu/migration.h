@@ -94,9 +94,14 @@ int migration_prepare(struct qmp *qmp, const struct migration_setup *setup,
 int migration_set_bandwidth(struct qmp *qmp, uint64_t bandwidth, const struct qmp_wait *wait,
                             struct error *err);
 
-/* Destination: listens at ADDRESS; a UNIX socket exists on return. */
+/* Destination: listens at ADDRESS; a UNIX socket exists on return.  With TLS QEMU's main loop waits for
+ * each caller to shake hands, for as long as that one says nothing (seen with 7.2.22 and 10.0.13). */
 int migration_incoming(struct qmp *qmp, const struct qemu_address *address,
                        const struct qmp_wait *wait, struct error *err);
+/* Destination: takes the connected socket FD, of which QEMU gets a duplicate, for the source's; there
+ * is no second one.  FD stays the caller's and is made non-blocking: QEMU's main loop goes on while
+ * hands are shaken. */
+int migration_incoming_fd(struct qmp *qmp, int fd, const struct qmp_wait *wait, struct error *err);
 /* Source: connects to ADDRESS and starts. */
 int migration_start(struct qmp *qmp, const struct qemu_address *address,
                     const struct qmp_wait *wait, struct error *err);

@@ -4,7 +4,8 @@
  * RAM and disks from QEMU to QEMU through TCP ports, with QEMU's own TLS: the one certificate that is
  * to be let in is, another one of the same CA isn't, on either port, and disturbs nothing.  The
  * connection for RAM is dialled here and handed to QEMU; one that never answers disturbs nothing
- * either, and can be ended from here.
+ * either, and can be ended from here.  The same connection, received here and handed to the QEMU at the
+ * destination, doesn't hold that up either.
  */
 #include "config.h"
 
@@ -16,6 +17,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,7 +33,8 @@ struct hosts {
     struct test_ca *ca;
     char *source_dir, *destination_dir, *other_dir;
     struct qemu_address ram, nbd;
-    int fd; /* of the source's connection for RAM */
+    int listener; /* where that for RAM is received; -1: the destination's QEMU does it itself */
+    int fd;       /* of the source's connection for RAM */
 };
 
 /* Bound to a port that nobody listens on at this moment. */
@@ -94,7 +97,9 @@ static void start_destination(struct hosts *hosts)
     vm->launch.incoming = true;
     vm_start(vm, hosts->pair.bench);
     hosts->nbd = (struct qemu_address){.host = "127.0.0.1", .port = free_port()};
-    hosts->ram = (struct qemu_address){.host = "127.0.0.1", .port = free_port()};
+    hosts->ram.host = "127.0.0.1";
+    if (hosts->listener < 0)
+        hosts->ram.port = free_port();
     assert_ok(qemu_tls_server(vm->qmp, hosts->destination_dir, SUBJECT, WAIT, &err), &err);
     assert_ok(migration_prepare(vm->qmp, &setup, WAIT, &err), &err);
     assert_ok(block_exports_start(vm->qmp, &hosts->nbd, QEMU_TLS_CREDS, QEMU_TLS_AUTHZ, WAIT, &err),
@@ -102,13 +107,15 @@ static void start_destination(struct hosts *hosts)
     for (size_t i = 0; i < VM_DISKS; i++)
         assert_ok(block_export_add(vm->qmp, vm->disks[i].target, vm->disks[i].target, WAIT, &err),
                   &err);
-    assert_ok(migration_incoming(vm->qmp, &hosts->ram, WAIT, &err), &err);
+    if (hosts->listener < 0)
+        assert_ok(migration_incoming(vm->qmp, &hosts->ram, WAIT, &err), &err);
 }
 
 /* SAN of the destination's certificate; the source has none set up yet. */
-static struct hosts start_hosts(struct bench *bench, const char *san)
+static struct hosts start_hosts(struct bench *bench, const char *san, bool receives)
 {
     struct hosts hosts = {.ca = test_ca_new("a CA"),
+                          .listener = -1,
                           .pair = {.bench = bench,
                                    .source = vm_new(bench, "source"),
                                    .destination = vm_new(bench, "destination")}};
@@ -119,6 +126,10 @@ static struct hosts start_hosts(struct bench *bench, const char *san)
     vm_make_guest(hosts.pair.source);
     vm_start(hosts.pair.source, bench);
     vm_check_writes(hosts.pair.source);
+    if (receives) {
+        hosts.listener = bind_port(&hosts.ram.port);
+        assert_int_equal(listen(hosts.listener, 1), 0);
+    }
     start_destination(&hosts);
     return hosts;
 }
@@ -203,7 +214,7 @@ static void expect_success(struct hosts *hosts)
 
 static void test_only_one_is_let_in(void **state)
 {
-    struct hosts hosts = start_hosts(*state, NULL);
+    struct hosts hosts = start_hosts(*state, NULL, false);
 
     set_source(&hosts, hosts.other_dir, NULL);
     expect_no_mirror(&hosts, "");
@@ -218,7 +229,7 @@ static void test_only_one_is_let_in(void **state)
  * after its own certificate was let in ends the destination, so only the mirror tries.) */
 static void test_hostname(void **state)
 {
-    struct hosts hosts = start_hosts(*state, "DNS:b.example.org");
+    struct hosts hosts = start_hosts(*state, "DNS:b.example.org", false);
 
     set_source(&hosts, hosts.source_dir, NULL);
     expect_no_mirror(&hosts, "Certificate does not match the hostname 127.0.0.1");
@@ -274,7 +285,7 @@ static void expect_shutdown_to_wake(struct hosts *hosts)
 /* Connections are taken by the kernel, and no byte ever comes back. */
 static void test_silent_handshake(void **state)
 {
-    struct hosts hosts = start_hosts(*state, NULL);
+    struct hosts hosts = start_hosts(*state, NULL, false);
     const struct qemu_address real = hosts.ram;
     int mute = bind_port(&hosts.ram.port);
 
@@ -296,6 +307,41 @@ static void test_silent_handshake(void **state)
     remove_files(&hosts);
 }
 
+static void expect_read(int fd)
+{
+    const uint64_t deadline = loop_clock() + SOON_MS * LOOP_MS;
+    int left;
+
+    do {
+        assert_true(loop_clock() < deadline);
+        assert_int_equal(ioctl(fd, FIONREAD, &left), 0);
+    } while (left > 0);
+}
+
+/* The destination's QEMU waits for the rest of it, and not in its main loop. */
+static void test_half_a_handshake(void **state)
+{
+    struct hosts hosts = start_hosts(*state, NULL, true);
+    struct qmp *qmp = hosts.pair.destination->qmp;
+    struct error err = ERROR_INIT;
+    struct migration_info info;
+    int fd;
+
+    hosts.fd = dial(hosts.ram.port);
+    fd = accept(hosts.listener, NULL, NULL);
+    assert_true(fd >= 0);
+    assert_ok(migration_incoming_fd(qmp, fd, WAIT, &err), &err);
+    assert_int_equal(send(hosts.fd, "\x16", 1, 0), 1); /* a record of the handshake begins so */
+    expect_read(fd);
+    assert_ok(migration_query(qmp, &info, SOON, &err), &err);
+    set_source(&hosts, hosts.source_dir, NULL);
+    assert_ok(block_mirror_start(hosts.pair.source->qmp, &hosts.pair.mirrors[0], SOON, &err), &err);
+    close(hosts.fd);
+    close(fd);
+    close(hosts.listener);
+    remove_files(&hosts);
+}
+
 static void test_no_certificate(void **state)
 {
     struct bench *bench = *state;
@@ -312,9 +358,8 @@ static void test_no_certificate(void **state)
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
-        QEMU_TEST(test_only_one_is_let_in),
-        QEMU_TEST(test_hostname),
-        QEMU_TEST(test_silent_handshake),
+        QEMU_TEST(test_only_one_is_let_in), QEMU_TEST(test_hostname),
+        QEMU_TEST(test_silent_handshake),   QEMU_TEST(test_half_a_handshake),
         QEMU_TEST(test_no_certificate),
     };
 
