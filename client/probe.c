@@ -24,9 +24,10 @@ static const struct {
     u_quad_t bit;
     const char *word;
 } features[] = {
-    {BS_FEATURE_BISTREAM, "bistream"}, {BS_FEATURE_TUNNEL, "tunnel"},
-    {BS_FEATURE_DIRECT, "direct"},     {BS_FEATURE_DIRECT_TLS, "direct-tls"},
-    {BS_FEATURE_QEMU_NBD, "qemu-nbd"}, {BS_FEATURE_QEMU_BLOCK, "qemu-block"},
+    {BS_FEATURE_BISTREAM, "bistream"},     {BS_FEATURE_TUNNEL, "tunnel"},
+    {BS_FEATURE_DIRECT, "direct"},         {BS_FEATURE_DIRECT_TLS, "direct-tls"},
+    {BS_FEATURE_DIRECT_ID, "direct-id"},   {BS_FEATURE_QEMU_NBD, "qemu-nbd"},
+    {BS_FEATURE_QEMU_BLOCK, "qemu-block"},
 };
 
 static size_t find_kind(unsigned kind)

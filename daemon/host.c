@@ -64,7 +64,7 @@ static uint64_t features_of(const struct daemon *daemon)
     if (config->offer_bistream)
         features |= BS_FEATURE_BISTREAM;
     if (config->direct_first)
-        features |= BS_FEATURE_DIRECT;
+        features |= BS_FEATURE_DIRECT | BS_FEATURE_DIRECT_ID;
     if (direct_pki_check(config->direct_pki_dir, NULL, NULL) == 0)
         features |= BS_FEATURE_DIRECT_TLS;
     return features;

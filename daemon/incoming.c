@@ -61,6 +61,7 @@ struct incoming *incoming_new_entry(struct daemon *daemon)
 
 void incoming_free_entry(struct incoming *in)
 {
+    incoming_direct_shut(in);
     for (size_t i = 0; i < in->volume_count; i++)
         volume_clear(&in->volumes[i]);
     free(in->volumes);

@@ -84,8 +84,10 @@ void incoming_explain(const struct incoming *in, struct bs_migrate_finish_ret *r
 int incoming_fence(struct incoming *in, struct error *err)
 {
     struct error writing = ERROR_INIT;
-    int r = in->state == INCOMING_PREPARED && !in->offline ? find_domain(in, err) : 0;
+    int r;
 
+    incoming_direct_shut(in);
+    r = in->state == INCOMING_PREPARED && !in->offline ? find_domain(in, err) : 0;
     if (r == 0 && in->offline)
         r = incoming_offline_stop(in, err);
     if (r == 0 && in->domain)

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copyright (C) 2026 The bistream authors */
 /*
- * Mode `direct` at the destination: QEMU listens at two TCP ports of this host, one for the migration
- * stream and one for NBD.  Under TLS it lets in one certificate alone, the one whose subject the source
- * has named over its authenticated session.
+ * Mode `direct` at the destination: two TCP ports of this host, one for the migration stream and one for
+ * NBD.  Under TLS QEMU lets in one certificate alone, the one whose subject the source has named over
+ * its authenticated session.
+ *
+ * QEMU listens at the one for NBD.  At the other one we do, and QEMU gets the source's connection when it
+ * has come (memory_port.h says why).  A source that is older doesn't tell us which one is its own; there
+ * QEMU listens at both.
  *
  * The ports come from `direct_ports`, and go back when the guest is here or has been fenced.
  */
@@ -11,6 +15,7 @@
 
 #include "daemon/direct_pki.h"
 #include "daemon/incoming_private.h"
+#include "daemon/memory_port.h"
 #include "daemon/ports.h"
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -25,7 +30,7 @@ enum { QMP_TIMEOUT_MS = 30000 };
 
 static int check(const struct bs_migrate_prepare_direct_args *args, struct error *err)
 {
-    if (args->flags & ~(unsigned)BS_DIRECT_TLS)
+    if (args->flags & ~(unsigned)(BS_DIRECT_TLS | BS_DIRECT_ID))
         return error_set(err, EINVAL, "the ports are to be used in a way not known here");
     if (args->flags & BS_DIRECT_TLS && !*args->subject)
         return error_set(err, EINVAL, "TLS is wanted, and no certificate is named to be let in");
@@ -78,6 +83,52 @@ static int set_up(struct incoming *in, struct qmp *qmp,
     return r;
 }
 
+/* ---- the port for memory --------------------------------------------------------------------- */
+
+static int check_open(void *opaque, struct error *err)
+{
+    struct incoming *in = opaque;
+
+    if (atomic_load(&in->shut) || atomic_load(&in->closing))
+        return error_set(err, ECANCELED, "the migration has ended");
+    return 0;
+}
+
+/* In the port's thread, with nothing locked; the domain stays until the port is shut. */
+static void admit(void *opaque, int fd)
+{
+    struct incoming *in = opaque;
+    struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
+    struct error err = ERROR_INIT;
+    struct qmp *qmp = domain_qmp(in->domain, &err);
+
+    wait.check = check_open;
+    if (!qmp || migration_incoming_fd(qmp, fd, &wait, &err) < 0)
+        log_error("migration %s (%s) in: QEMU doesn't take the connection for memory: %s", in->hex,
+                  in->name, err.text);
+}
+
+static int listen_for_memory(struct incoming *in, struct qmp *qmp, const char *address, bool id,
+                             struct error *err)
+{
+    const struct qemu_address ram = {.host = address, .port = in->migration_port};
+    struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
+
+    if (!id)
+        return migration_incoming(qmp, &ram, &wait, err);
+    in->memory_port = memory_port_open(address, in->migration_port, in->id, admit, in, err);
+    return in->memory_port ? 0 : -err->code;
+}
+
+void incoming_direct_shut(struct incoming *in)
+{
+    atomic_store(&in->shut, true);
+    memory_port_close(in->memory_port);
+    in->memory_port = NULL;
+}
+
+/* ---- both ------------------------------------------------------------------------------------ */
+
 static bool copies_by_nbd(const struct incoming *in)
 {
     for (u_int i = 0; i < in->cookie->disks.disks_len; i++)
@@ -93,7 +144,6 @@ int incoming_direct_listen(struct incoming *in, struct qmp *qmp,
 {
     /* Where the session came to, unless the operator has named another address of this host. */
     const char *address = *args->listen_address ? args->listen_address : in->local_address;
-    struct qmp_wait wait = incoming_wait(in, QMP_TIMEOUT_MS);
     int r = check(args, err);
 
     in->tls = args->flags & BS_DIRECT_TLS;
@@ -104,8 +154,7 @@ int incoming_direct_listen(struct incoming *in, struct qmp *qmp,
     if (r == 0)
         r = offer(in, qmp, err);
     if (r == 0)
-        r = migration_incoming(
-            qmp, &(struct qemu_address){.host = address, .port = in->migration_port}, &wait, err);
+        r = listen_for_memory(in, qmp, address, args->flags & BS_DIRECT_ID, err);
     return r;
 }
 
@@ -115,6 +164,7 @@ void incoming_direct_end(struct incoming *in)
     struct error err = ERROR_INIT;
     struct qmp *qmp = in->tls ? domain_qmp(in->domain, &err) : NULL;
 
+    incoming_direct_shut(in);
     if (in->tls && (!qmp || qemu_tls_remove(qmp, &wait, &err) < 0))
         log_warning("migration %s in: %s", in->hex, err.text);
     incoming_direct_release(in);

@@ -5,7 +5,7 @@
  *
  *     incoming.c          the table of them, the calls about them, restart
  *     incoming_prepare.c  Prepare: how it is made ready
- *     incoming_direct.c   what mode direct has of its own
+ *     incoming_direct.c   what mode direct has of its own, memory_port.c the port for memory
  *     incoming_offline.c  what mode offline has of its own
  *     incoming_decide.c   Finish, the fence, what is settled
  *     incoming_journal.c  state_dir/migrations/ID.json
@@ -42,6 +42,8 @@ struct incoming {
     const char *local_address;             /* that its session came to; only during Prepare */
     unsigned nbd_port, migration_port;     /* ... at these ports; 0: at none */
     bool tls;                              /* ... with its own TLS */
+    struct memory_port *memory_port;       /* ... the second of which is the daemon's at first */
+    atomic_bool shut;                      /* ... and nobody comes in there any more */
     const struct bs_cookie_source *cookie; /* as the source sent it; only during Prepare */
 
     atomic_bool closing;  /* its session is going: give up at the next step */
@@ -93,6 +95,8 @@ int incoming_direct_listen(struct incoming *in, struct qmp *qmp,
                            struct error *err);
 /* The guest is here: takes from QEMU what only mode direct needed, and gives the ports back. */
 void incoming_direct_end(struct incoming *in);
+/* Lets nobody in any more; before QEMU is ended or handed on.  Harmless when nobody could come in. */
+void incoming_direct_shut(struct incoming *in);
 /* Gives the ports back.  Harmless when there are none. */
 void incoming_direct_release(struct incoming *in);
 

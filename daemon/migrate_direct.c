@@ -136,11 +136,28 @@ static int dial_ram(struct migrate_job *job, struct error *err)
     return fd < 0 ? fd : 0;
 }
 
+/* The daemon there tells us by it from anybody else who calls.  It is the first that is sent, so there
+ * is room for it. */
+static int show_id(struct migrate_job *job, struct error *err)
+{
+    ssize_t n;
+
+    if (!job->direct_id)
+        return 0;
+    n = send(job->direct->ram, job->id, sizeof job->id, MSG_NOSIGNAL);
+    if (n == (ssize_t)sizeof job->id)
+        return 0;
+    return error_set_errno(err, n < 0 ? errno : EIO, "can't send anything to %s port %u for memory",
+                           job->direct_host, job->migration_port);
+}
+
 int migrate_direct_start(struct migrate_job *job, struct error *err)
 {
     struct qmp_wait wait;
     int r = dial_ram(job, err);
 
+    if (r == 0)
+        r = show_id(job, err);
     if (r < 0)
         return r;
     job->migrating = true;

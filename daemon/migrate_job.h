@@ -131,6 +131,7 @@ struct migrate_job {
     char *ram_socket;
     char *direct_host;                 /* mode direct: where QEMU connects to ... */
     unsigned migration_port, nbd_port; /* ... and its ports there */
+    bool direct_id;                    /* ... where the daemon hears callers before QEMU does */
     struct migrate_direct *direct;     /* ... and the connections there */
     struct qemu_address ram_address;   /* else, of the migration stream; points to the above */
     char **disk_sockets;               /* one per mirror */

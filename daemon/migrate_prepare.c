@@ -123,6 +123,7 @@ static int choose(struct migrate_job *job, const struct bs_host_info_ret *info, 
     pthread_mutex_lock(&job->lock);
     job->choice = choice;
     job->chosen = true;
+    job->direct_id = info->features & BS_FEATURE_DIRECT_ID;
     pthread_mutex_unlock(&job->lock);
     if (choice.fallback)
         migrate_say(job, "falling back to mode %s%s: %s", migrate_mode_name(choice.mode),
@@ -219,12 +220,17 @@ static int call(struct migrate_job *job, int procedure, xdrproc_t args_proc, con
     return r;
 }
 
+static unsigned direct_flags(const struct migrate_job *job)
+{
+    return (job->choice.tls ? BS_DIRECT_TLS : 0) | (job->direct_id ? BS_DIRECT_ID : 0);
+}
+
 static int call_direct(struct migrate_job *job, const struct bs_migrate_prepare_args *prepare,
                        struct error *err)
 {
     char subject[DIRECT_PKI_SUBJECT_MAX];
     struct bs_migrate_prepare_direct_args args = {.prepare = *prepare,
-                                                  .flags = job->choice.tls ? BS_DIRECT_TLS : 0,
+                                                  .flags = direct_flags(job),
                                                   .listen_address = job->args.listen_address};
     struct bs_migrate_prepare_direct_ret ret = {0};
     int r = migrate_direct_subject(job, subject, err);

@@ -12,13 +12,13 @@ run 0 probe bistream://b.example
 said out "bistream://b.example: bistreamd"
 said out "Host name:      b?]0;x"
 said out "QEMU:           7.2.22"
-said out "Features:       bistream tunnel direct direct-tls qemu-nbd qemu-block"
+said out "Features:       bistream tunnel direct direct-tls direct-id qemu-nbd qemu-block"
 said out "BiStream:       version 1"
 said out "Certificate:    CN=b.example"
 said out "Round trip:     0.2 ms"
 run 0 probe bistream://b.example --json
-json '.kind == "bistream" and .version == "0.1.0" and (.features | length) == 6'
-json '.features == ["bistream", "tunnel", "direct", "direct-tls", "qemu-nbd", "qemu-block"]'
+json '.kind == "bistream" and .version == "0.1.0" and (.features | length) == 7'
+json '.features == ["bistream", "tunnel", "direct", "direct-tls", "direct-id", "qemu-nbd", "qemu-block"]'
 json '.bistream_version == 1 and .certificate == "CN=b.example" and .round_trip_us == 230'
 
 run 1 probe bistream://old.example:1234
