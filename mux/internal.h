@@ -239,7 +239,7 @@ struct mux_session {
     uint32_t bucket_mask;
     struct mux_channel *zero;
     uint32_t next_number;  /* for the next channel opened here */
-    uint32_t opened_sent;  /* highest number that an OPEN of ours said */
+    uint32_t opened_sent;  /* highest number that an OPEN of ours said, which may have arrived */
     uint32_t opened_seen;  /* highest number that an OPEN of the peer's said */
     uint32_t ours, theirs; /* channels not forgotten, by who opened them; 0 not counted */
 

@@ -230,6 +230,7 @@ static void apply(struct mux_session *session, const struct bs_resume_state *pee
 
     for (int i = 0; i < count; i++)
         mux_schedule_unsay(channels[i], channels[i]->say);
+    session->opened_sent = peer->highest; /* nobody has heard of what was opened above it */
     for (int i = 0; i < count; i++) {
         switch (verdicts[i]) {
         case LISTED:

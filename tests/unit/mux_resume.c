@@ -285,6 +285,29 @@ static void test_a_channel_nobody_heard_of(void **state)
     wire_free(w);
 }
 
+/* What stands for a channel before its OPEN is said again is about a channel that was never opened, also
+ * when half of it comes before this side forgets the channel, and half after. */
+static void test_frames_before_the_open_that_is_said_again(void **state)
+{
+    static const struct bs_resume_channel zero[] = {{0, 0, 100, 0}};
+    const struct bs_resume_state peer = peer_state(0, ALL(zero));
+    struct bs_frame frame = {BS_FRAME_DATA, 1, 0, 0};
+    uint8_t message[BS_FRAME_MESSAGE_MAX];
+    struct wire *w = start(true);
+
+    (void)state;
+    frame.channel = wire_open(w);
+    lose(w);
+    mux_channel_reset(w->session, frame.channel, BS_RESET_BROKEN, "");
+    say_state(w);
+    assert_int_equal(mux_session_resume(w->session, WIRE_SERIAL, &peer, w->now, &err), 0);
+    wire_encode(message, &frame, "0123456789", 10);
+    wire_say_bytes(w, message, RPC_FRAME_OVERHEAD + 5);
+    wire_frames(w);
+    assert_int_equal(wire_say_bytes(w, message + RPC_FRAME_OVERHEAD + 5, 5), -EPROTO);
+    wire_free(w);
+}
+
 /* ---- what can't be true ----------------------------------------------------------------------- */
 
 static void test_refused(void **state)
@@ -504,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_what_was_said_makes_room),
         cmocka_unit_test(test_what_the_peer_has_forgotten),
         cmocka_unit_test(test_a_channel_nobody_heard_of),
+        cmocka_unit_test(test_frames_before_the_open_that_is_said_again),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_acknowledged_too_early),
         cmocka_unit_test(test_back_pressure_and_nothing_else),
