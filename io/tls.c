@@ -183,7 +183,22 @@ uint32_t tls_events(const struct tls *tls)
  * them than it ever reads would fill our memory. */
 enum { UNSENT_MAX = 8 * 1024 * 1024 };
 
+/* Reading goes on until data comes.  One that sends nothing but new keys, each of which costs us more
+ * than the peer, would keep us from everything else; a peer has reason to change its key once in a
+ * million records. */
+enum { TALK_MAX = 32 };
+
 /* ---- reading, and the handshake -------------------------------------------------------------- */
+
+void tls_message_callback(int is_written, int version, int type, const void *data, size_t length,
+                          SSL *ssl, void *opaque)
+{
+    struct tls *tls = SSL_get_app_data(ssl);
+
+    (void)version, (void)data, (void)length, (void)opaque;
+    if (!is_written && type == SSL3_RT_HANDSHAKE && tls->established)
+        tls->talk++;
+}
 
 /* After OpenSSL returned R <= 0.  Returns 1 when there is more input now: ask again; 0 at the
  * peer's close_notify; -EAGAIN; another negative errno with ERR. */
@@ -268,8 +283,14 @@ ssize_t tls_read(struct tls *tls, void *buffer, size_t size, struct error *err)
             tls->failed = true;
             return error_set(err, EPROTO, "%s asks for new keys and doesn't read them", tls->peer);
         }
-        if (r == 1)
+        if (tls->talk > TALK_MAX) {
+            tls->failed = true;
+            return error_set(err, EPROTO, "%s changes its keys over and over", tls->peer);
+        }
+        if (r == 1) {
+            tls->talk -= tls->talk > 0;
             return (ssize_t)n;
+        }
         r = after_failure(tls, r, err);
     } while (r > 0);
     return r;

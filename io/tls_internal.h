@@ -54,6 +54,10 @@ int tls_bio_drain(struct tls *tls);
 
 /* ---- the connection (tls.c) ------------------------------------------------------------------ */
 
+/* Counts tls->talk: SSL_CTX_set_msg_callback()'s callback. */
+void tls_message_callback(int is_written, int version, int type, const void *data, size_t length,
+                          SSL *ssl, void *opaque);
+
 /* What the verification of the peer's certificate stumbled over, kept for the sentence. */
 struct tls_refusal {
     int code;      /* X509_V_ERR_*; 0: nothing */
@@ -76,6 +80,7 @@ struct tls {
     struct flat in, out;
     uint64_t records; /* written with the current key */
     uint64_t key_update;
+    unsigned talk; /* messages about TLS itself that came, less one for each record of data */
     char **names;
     char *subject;
     struct tls_refusal refusal;

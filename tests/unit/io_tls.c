@@ -6,7 +6,7 @@
  */
 #include "config.h"
 
-#include "io/tls.h"
+#include "io/tls_internal.h"
 #include "common/cleanup.h"
 #include "common/loop.h"
 #include "tests/unit/test_pki.h"
@@ -180,6 +180,31 @@ static void changes_keys_under_way(void **state)
           (struct traffic){.total = 4000000, .size = 5000});
     carry(&client, &server, (struct traffic){.total = 4000000, .size = 100000},
           (struct traffic){.total = 100, .size = 1});
+    free_ends(&client, &server);
+}
+
+/* One that sends them without end would keep the reader for as long. */
+static void refuses_new_keys_without_end(void **state)
+{
+    struct end client, server;
+    char byte;
+    int r;
+
+    (void)state;
+    connect_well(context_for(ca, NULL), context_for(ca, NULL), &client, &server);
+    for (int i = 0; i < 400; i++) { /* what a socket takes */
+        if (i < 100) {
+            assert_int_equal(tls_write(client.tls, "x", 1, &client.err), 1);
+            assert_int_equal(tls_flush(client.tls, &client.err), 0);
+            assert_int_equal(tls_read(server.tls, &byte, 1, &server.err), 1);
+        }
+        assert_int_equal(SSL_key_update(client.tls->ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(client.tls->ssl), 1);
+    }
+    assert_int_equal(tls_flush(client.tls, &client.err), 0);
+    r = (int)tls_read(server.tls, &byte, 1, &server.err);
+    assert_int_equal(r, -EPROTO);
+    assert_string_equal(server.err.text, "the peer changes its keys over and over");
     free_ends(&client, &server);
 }
 
@@ -417,6 +442,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(carries_large_and_tiny_writes),
         cmocka_unit_test(changes_keys_under_way),
+        cmocka_unit_test(refuses_new_keys_without_end),
         cmocka_unit_test(tells_an_orderly_end_from_a_broken_one),
         cmocka_unit_test(tells_the_peers_names),
         cmocka_unit_test(refuses_another_ca),
