@@ -166,6 +166,8 @@ static int receive_message(struct link *link, uint64_t deadline, struct error *e
             return 0;
         if (r < 0)
             return error_set(err, -r, "what came is no message of this protocol");
+        if (time_left(deadline) == 0) /* however much comes that is no answer */
+            return error_set(err, ETIMEDOUT, "no answer came in time");
         n = tls_receive_wait(link->tls, link->buffer, sizeof link->buffer, time_left(deadline),
                              link->abort, err);
         if (n < 0)

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copyright (C) 2026 The bistream authors */
+/*
+ * A peer that answers a call by keepalive without end: the caller's patience ends all the same.  The file
+ * is part of this one for the sake of a patience that is shorter.
+ */
+#include "daemon/link.c" // NOLINT: see above
+
+#include "tests/unit/test_pki.h"
+#include "tests/unit/unit.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+enum { PATIENCE = 300, FLOOD_SECONDS = 5 };
+
+static const struct config config = {.session_memory = 64 << 20};
+static struct daemon host = {.config = &config, .stop_fd = -1};
+static struct net_address address = {.host = "127.0.0.1", .port = "0"};
+static int listener;
+
+static void *flood(void *opaque)
+{
+    const struct bs_header pong = {.prog = BS_KEEPALIVE_PROGRAM,
+                                   .vers = BS_KEEPALIVE_VERSION,
+                                   .procedure = BS_KEEPALIVE_PONG,
+                                   .type = BS_EVENT};
+    uint64_t *ret_time = opaque, begin = loop_clock();
+    uint8_t pongs[RPC_HEAD_SIZE * 512];
+    struct error err = ERROR_INIT;
+    struct tls *tls = tls_new_server(host.tls, accept(listener, NULL, NULL), &err);
+
+    for (size_t at = 0; at < sizeof pongs; at += RPC_HEAD_SIZE)
+        rpc_head_encode(pongs + at, &pong, 0);
+    assert_int_equal(tls_handshake_wait(tls, 5000, -1, &err), 0);
+    assert_int_equal(tls_send_wait(tls, "\1", 1, 5000, -1, &err), 0);
+    while (loop_clock() - begin < FLOOD_SECONDS * LOOP_SECOND &&
+           tls_send_wait(tls, pongs, sizeof pongs, 1000, -1, &err) == 0)
+        ;
+    *ret_time = loop_clock() - begin;
+    tls_free(tls);
+    return NULL;
+}
+
+static void patience_ends(void **state)
+{
+    struct bs_host_info_ret ret = {0};
+    struct error err = ERROR_INIT;
+    uint64_t flooded;
+    pthread_t thread;
+    struct link *link;
+
+    (void)state;
+    pthread_create(&thread, NULL, flood, &flooded);
+    link = link_dial_address(&host, &address, 10000, -1, &err);
+    assert_non_null(link);
+    link->patience_ms = PATIENCE;
+    assert_int_equal(call_host_info(link, &ret, &err), -ETIMEDOUT);
+    link_free(link);
+    pthread_join(thread, NULL);
+    assert_true(flooded < FLOOD_SECONDS * LOOP_SECOND);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(patience_ends),
+    };
+    struct test_ca *ca = test_ca_new("test CA");
+    char *pki = test_pki_dir(ca, NULL);
+    struct error err = ERROR_INIT;
+    int failed;
+
+    host.tls = tls_context_new(pki, &err);
+    host.stop_fd = eventfd(0, EFD_CLOEXEC);
+    listener = net_listen(&address, &err);
+    snprintf(address.port, sizeof address.port, "%d", net_local_port(listener));
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    close(listener);
+    close(host.stop_fd);
+    tls_context_free(host.tls);
+    test_pki_remove(pki);
+    test_ca_free(ca);
+    return failed;
+}
