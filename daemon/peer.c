@@ -33,6 +33,7 @@
 enum {
     LINKS_MAX = 128,     /* without a session: they last a moment each */
     READ_SIZE = 16384,   /* one TLS record */
+    READS_MAX = 16,      /* in one round of the loop, which others wait for */
     UNSENT_MAX = 131072, /* of answers to a peer that does not read them */
 };
 #define SWEEP LOOP_SECOND
@@ -244,11 +245,14 @@ static int handle_message(struct connection *connection, struct error *err)
     return n < 0 ? (int)n : 0;
 }
 
-/* Reads and answers while there is something to read and the peer takes its answers.  Returns 1,
- * 0 when the connection has ended or become a session and is gone, or a negative errno with ERR. */
+/* Reads and answers for a while, if there is something to read and the peer takes its answers.
+ * Returns 1, 0 when the connection has ended or become a session and is gone, or a negative errno
+ * with ERR. */
 static int serve(struct connection *connection, struct error *err)
 {
-    while (connection->state != LEAVING && tls_unsent(connection->tls) < UNSENT_MAX) {
+    for (int i = 0;
+         i < READS_MAX && connection->state != LEAVING && tls_unsent(connection->tls) < UNSENT_MAX;
+         i++) {
         uint8_t buffer[READ_SIZE];
         ssize_t n = tls_read(connection->tls, buffer, sizeof buffer, err);
         size_t used = 0;
