@@ -19,18 +19,24 @@
 
 #include <errno.h>
 
-enum { UNHURRIED = 256 * 1024 }; /* what is gathered when no small message is about */
+enum {
+    UNHURRIED = 256 * 1024, /* what is gathered when no small message is about */
+    RECORD_COST = 1024, /* bytes that a record counts as at the least: decrypting has its price */
+};
 
-/* Decrypts records until MOST bytes are there or the link has no more.  Returns what came last, as
- * tls_read() does. */
-static ssize_t read_records(struct pump *pump, size_t most, size_t *ret_length, struct error *err)
+/* Decrypts records until MOST bytes are there, *BUDGET is used up, or the link has no more.  Returns
+ * what came last, as tls_read() does. */
+static ssize_t read_records(struct pump *pump, size_t most, size_t *budget, size_t *ret_length,
+                            struct error *err)
 {
     ssize_t n = 1;
 
-    for (*ret_length = 0; n > 0 && *ret_length < most;) {
+    for (*ret_length = 0; *budget > 0 && n > 0 && *ret_length < most;) {
         n = tls_read(pump->link, pump->input + *ret_length, sizeof pump->input - *ret_length, err);
-        if (n > 0)
-            *ret_length += (size_t)n;
+        if (n <= 0)
+            break;
+        *ret_length += (size_t)n;
+        *budget -= min_size(*budget, (size_t)max_u64((size_t)n, RECORD_COST));
     }
     return n;
 }
@@ -38,17 +44,16 @@ static ssize_t read_records(struct pump *pump, size_t most, size_t *ret_length, 
 void link_read(struct pump *pump, size_t budget)
 {
     struct error err = ERROR_INIT;
-    size_t used = 0, length;
+    size_t length;
     ssize_t n = 1;
 
-    while (n > 0 && pump->link && used < budget && !pump->session_over && !pump->fault &&
+    while (n > 0 && pump->link && budget > 0 && !pump->session_over && !pump->fault &&
            mux_session_wants_receive(pump->session)) {
         uint64_t now = loop_now(pump->loop);
         size_t gather = mux_session_gather(pump->session, now);
 
-        n = read_records(pump, min_size(gather, LINK_INPUT_MAX), &length, &err);
+        n = read_records(pump, min_size(gather, LINK_INPUT_MAX), &budget, &length, &err);
         mux_session_receive(pump->session, pump->input, length, now);
-        used += length;
     }
     if (n > 0 || n == -EAGAIN || pump->session_over || !pump->link)
         return;

@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include "common/checked.h"
 #include "common/cleanup.h"
 #include "common/loop.h"
 #include "io/tls_internal.h"
@@ -14,6 +15,7 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -349,6 +351,53 @@ static void answers_a_key_update(void **state)
     pair_stop(&pair);
 }
 
+static atomic_bool enough;
+
+/* Keepalive's PONG over and over, a byte in each record. */
+static void *dribble(void *opaque)
+{
+    const struct bs_header pong = {.prog = BS_KEEPALIVE_PROGRAM,
+                                   .vers = BS_KEEPALIVE_VERSION,
+                                   .procedure = BS_KEEPALIVE_PONG,
+                                   .type = BS_EVENT};
+    struct pair *pair = opaque;
+    struct error err = ERROR_INIT;
+    uint8_t message[RPC_HEAD_SIZE];
+
+    rpc_head_encode(message, &pong, 0);
+    while (!enough) {
+        while (tls_unsent(pair->far.link) < 65536)
+            for (size_t i = 0; i < sizeof message; i++)
+                assert_int_equal(tls_write(pair->far.link, message + i, 1, &err), 1);
+        send_bytes(pair, message, sizeof message);
+    }
+    return NULL;
+}
+
+/* They cost the pump more than their bytes tell. */
+static void tiny_records_hold_up_nobody_else(void **state)
+{
+    struct pump_stats stats;
+    uint64_t begin, longest = 0;
+    struct pair pair;
+    pthread_t thread;
+
+    (void)state;
+    pair_start(&pair, NULL, NULL, false);
+    enough = false;
+    pthread_create(&thread, NULL, dribble, &pair);
+    for (int i = 0; i < 20; i++) {
+        usleep(20000);
+        begin = loop_clock();
+        pump_get_stats(pair.near.pump, NULL, &stats);
+        longest = max_u64(longest, loop_clock() - begin);
+    }
+    enough = true;
+    pthread_join(thread, NULL);
+    assert_in_range(longest, 0, LOOP_SECOND);
+    pair_stop(&pair);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +411,7 @@ int main(void)
         cmocka_unit_test(pings_keep_an_idle_session),
         cmocka_unit_test(begins_with_what_was_read_before),
         cmocka_unit_test(answers_a_key_update),
+        cmocka_unit_test(tiny_records_hold_up_nobody_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
