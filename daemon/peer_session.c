@@ -154,6 +154,12 @@ static void forget_oldest(struct peer_sessions *sessions)
     free(over);
 }
 
+/* BS_CLOSE_* of one that is over, or will be at once. */
+static uint64_t over_code(const struct session *session)
+{
+    return session->ended && session->why.code == 0 ? BS_CLOSE_DONE : BS_CLOSE_CANCELLED;
+}
+
 /* Under the lock.  Without memory the peer hears that no such session is known, which is as final. */
 static void remember(const struct session *session)
 {
@@ -163,7 +169,7 @@ static void remember(const struct session *session)
     if (!over)
         return;
     over->key = session->key;
-    over->code = session->why.code ? BS_CLOSE_CANCELLED : BS_CLOSE_DONE;
+    over->code = over_code(session);
     over->until = loop_clock() + session->grace;
     TAILQ_INSERT_TAIL(&sessions->over, over, link);
     if (++sessions->over_count > OVER_MAX)
@@ -358,11 +364,13 @@ static const struct key *find_key(struct peer_sessions *sessions, const char *id
     const struct session *session;
     const struct over *over;
 
-    *ret_over = false;
     LIST_FOREACH(session, &sessions->list, link)
     {
-        if (session->grace > 0 && !session->leaving && memcmp(session->key.id, id, BS_ID_SIZE) == 0)
-            return &session->key;
+        if (session->grace == 0 || memcmp(session->key.id, id, BS_ID_SIZE) != 0)
+            continue;
+        *ret_over = session->leaving;
+        *ret_code = over_code(session);
+        return &session->key;
     }
     *ret_over = true;
     while ((over = TAILQ_FIRST(&sessions->over)) && over->until < loop_clock())
