@@ -22,6 +22,8 @@
 enum {
     UNHURRIED = 256 * 1024, /* what is gathered when no small message is about */
     RECORD_COST = 1024, /* bytes that a record counts as at the least: decrypting has its price */
+    LAST_WORDS_MAX =
+        16 * 1024 * 1024, /* read of a link that can't be written: more than it holds */
 };
 
 /* Decrypts records until MOST bytes are there, *BUDGET is used up, or the link has no more.  Returns
@@ -77,7 +79,7 @@ void link_ready(void *opaque, uint32_t events)
 static void send_failed(struct pump *pump, const struct error *err)
 {
     if (!pump->session_over)
-        link_read(pump, SIZE_MAX);
+        link_read(pump, LAST_WORDS_MAX);
     if (pump->link)
         pump_break(pump, err);
 }
