@@ -42,7 +42,7 @@ enum {
     MUX_TURN = 64 * 1024,            /* bytes in one turn where nobody waits for small messages */
     MUX_AHEAD_MAX = 4 * 1024 * 1024, /* taken ahead by all channels, before each takes little ... */
     MUX_AHEAD_LITTLE = MUX_TURN,     /* ... and that is how much: it shall stay in the cache */
-    MUX_FLIGHT_MIN = 64 * 1024,      /* that may be under way beside small messages, at the least */
+    MUX_FLIGHT_MIN = 48 * 1024,      /* that may be under way beside small messages, at the least */
     MUX_FLIGHT_FAR_MIN = 256 * 1024, /* the same where a round trip takes MUX_FLIGHT_NEAR */
     MUX_FLIGHT_STEP = 32 * 1024,     /* of it is measured */
     MUX_TUNNEL_BUFFER =
