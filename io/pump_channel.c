@@ -58,6 +58,8 @@ static struct pump_channel *find(const struct pump *pump, uint32_t number)
     return NULL;
 }
 
+static void read_socket(struct pump_channel *channel);
+
 struct pump_channel *channel_new(struct pump *pump, uint32_t number, const char *endpoint, int fd)
 {
     struct pump_channel *channel = calloc(1, sizeof *channel);
@@ -77,6 +79,8 @@ struct pump_channel *channel_new(struct pump *pump, uint32_t number, const char 
     TAILQ_INSERT_TAIL(&pump->channels, channel, link);
     LIST_INSERT_HEAD(&pump->buckets[number % PUMP_BUCKETS], channel, bucket);
     channel_touch(channel);
+    if (fd >= 0)
+        read_socket(channel); /* a program that speaks first has spoken: that goes out with the OPEN */
     return channel;
 }
 
