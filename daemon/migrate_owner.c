@@ -39,7 +39,7 @@ enum {
     STATUS_TIMEOUT_MS = 60000, /* a fence waits for a QEMU to die */
     WHY_TIMEOUT_MS = 3000,     /* for what would only be good to know */
     SETTLE_TIMEOUT_MS = 20000,
-    ABORT_SETTLE_MS = 1500, /* the operator waits, and the destination cleans up by itself too */
+    ABORT_SETTLE_MS = 1000, /* the operator waits, and the destination cleans up by itself too */
     CLOSE_TIMEOUT_MS = 5000,
     NOTICE_TIMEOUT_MS = 10000, /* for QEMU to see that its socket was closed */
     PATIENCE_MS = 10000,       /* after which the operator is told that there is no answer */
