@@ -65,7 +65,7 @@ is_there()
     for i in "${!old[@]}"; do
         qemu-img compare -q "${old[i]}" "${fresh[i]}" || fail "${fresh[i]} is not ${old[i]}"
     done
-    [ -n "${flattened:-}" ] || still_sparse "${old[@]}" -- "${fresh[@]}"
+    [ -n "${flattened:-}" ] || still_sparse 0 "${old[@]}" -- "${fresh[@]}"
     "$guest_dir/guestcheck" images --counter "$last" "${fresh[@]}"
 }
 
