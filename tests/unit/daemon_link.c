@@ -31,9 +31,11 @@ static void *say_pongs(void *opaque)
                                    .type = BS_EVENT};
     uint8_t pongs[RPC_HEAD_SIZE * PONGS];
     struct error err = ERROR_INIT;
-    struct tls *tls = tls_new_server(host.tls, accept(listener, NULL, NULL), &err);
+    struct tls *tls;
 
     (void)opaque;
+    assert_int_equal(net_wait(listener, POLLIN, loop_clock() + 5 * LOOP_SECOND, -1), 0);
+    tls = tls_new_server(host.tls, accept(listener, NULL, NULL), &err);
     for (size_t at = 0; at < sizeof pongs; at += RPC_HEAD_SIZE)
         rpc_head_encode(pongs + at, &pong, 0);
     assert_int_equal(tls_handshake_wait(tls, 5000, -1, &err), 0);
