@@ -81,8 +81,8 @@ void channel_writable(void *opaque, uint32_t number);
 void channel_was_reset(void *opaque, uint32_t number, uint64_t code, const char *text);
 void channel_forgotten(void *opaque, uint32_t number);
 
-/* A new channel; FD -1: to be dialled.  FD is taken over only on success.  Returns NULL when memory
- * is short. */
+/* A new channel; FD -1: to be dialled, else what the program has said already is read.  FD is taken over
+ * only on success.  Returns NULL when memory is short. */
 struct pump_channel *channel_new(struct pump *pump, uint32_t number, const char *endpoint, int fd);
 void channel_free(struct pump_channel *channel);
 /* The local socket is connected; FD is taken over only on success.  Returns 0 or -ENOMEM. */
