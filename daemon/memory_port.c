@@ -11,6 +11,7 @@
 
 #include "daemon/memory_port.h"
 #include "common/cleanup.h"
+#include "common/log.h"
 #include "common/loop.h"
 #include "io/net.h"
 
@@ -163,8 +164,11 @@ static int await(struct memory_port *port)
         for (size_t i = 0; i < port->listener_count; i++)
             *end++ = (struct pollfd){.fd = port->listeners[i], .events = POLLIN};
         *end++ = (struct pollfd){.fd = port->stop, .events = POLLIN};
-        if (poll(events, (nfds_t)(end - events), -1) < 0 && errno != EINTR)
+        if (poll(events, (nfds_t)(end - events), -1) < 0 && errno != EINTR) {
+            log_error("nobody is awaited any more at the port that memory comes in at: %s",
+                      strerror(errno));
             return -1;
+        }
         if (end[-1].revents)
             return -1;
         fd = hear_all(port, events);

@@ -58,12 +58,14 @@ static int take_stock(void *opaque)
     return mux_session_resume_state(pump->session, &attempt->state);
 }
 
+/* Returns -ENOMEM when the session has stayed as it was: another attempt may do. */
 static int hand_over(void *opaque)
 {
     struct attempt *attempt = opaque;
     struct pump *pump = attempt->pump;
     struct pump_resumed *resumed = &attempt->resumed;
     struct tls *link = resumed->link;
+    int r;
 
     resumed->link = NULL;
     if (!is_wanted(pump) || resumed->reply.outcome == BS_RESUME_CLOSED) {
@@ -72,12 +74,13 @@ static int hand_over(void *opaque)
         tls_free(link);
         return 0;
     }
-    if (pump_attach(pump, link, resumed->serial, &resumed->reply.state, resumed->early,
-                    resumed->early_length, &attempt->err) < 0) {
+    r = pump_attach(pump, link, resumed->serial, &resumed->reply.state, resumed->early,
+                    resumed->early_length, &attempt->err);
+    if (r < 0 && r != -ENOMEM) {
         error_prefix(&attempt->err, "what %s says of the session can't be true", pump->peer);
         pump_abandon(pump, &attempt->err);
     }
-    return 0;
+    return r;
 }
 
 static int give_up(void *opaque)
@@ -132,10 +135,8 @@ static bool try(struct attempt *attempt, int patience_ms)
     attempt->err = (struct error)ERROR_INIT;
     r = how->resume(how->opaque, attempt->number, &attempt->state, patience_ms,
                     pump->redial.abort_fd, &attempt->resumed, &final, &attempt->err);
-    if (r == 0) {
-        loop_call(pump->loop, hand_over, attempt);
+    if (r == 0 && loop_call(pump->loop, hand_over, attempt) != -ENOMEM)
         return true;
-    }
     log_info("session %s: attempt %u to resume it failed: %s", pump->name, attempt->number,
              attempt->err.text);
     if (final)

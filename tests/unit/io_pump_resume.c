@@ -33,6 +33,7 @@ static int newest_fd;        /* the near end of the newest link; under the lock 
 static int newest_far_fd;    /* the same of the last that was tried */
 static atomic_int unlucky;   /* attempts that find nobody */
 static atomic_int no_answer; /* attempts whose answer is lost */
+static atomic_int no_memory; /* links that the near pump can't watch */
 static atomic_int last_patience;
 static uint32_t last_attempt;
 static struct bs_resume_state last_state; /* what was said in it */
@@ -130,6 +131,22 @@ static int resume(void *opaque, uint32_t attempt, const struct bs_resume_state *
     return 0;
 }
 
+struct loop_fd *__real_loop_fd_add(struct loop *loop, int fd, uint32_t events,
+                                   void (*callback)(void *opaque, uint32_t events), void *opaque);
+struct loop_fd *__wrap_loop_fd_add(struct loop *loop, int fd, uint32_t events,
+                                   void (*callback)(void *opaque, uint32_t events), void *opaque);
+
+struct loop_fd *__wrap_loop_fd_add(struct loop *loop, int fd, uint32_t events,
+                                   void (*callback)(void *opaque, uint32_t events), void *opaque)
+{
+    if (fd == newest_fd && atomic_load(&no_memory) > 0) {
+        atomic_fetch_sub(&no_memory, 1);
+        errno = ENOMEM;
+        return NULL;
+    }
+    return __real_loop_fd_add(loop, fd, events, callback, opaque);
+}
+
 static struct pump_config make_config(uint64_t grace)
 {
     struct pump_config config = PAIR_DEFAULTS;
@@ -161,7 +178,7 @@ static bool has_heard(void)
 
 static void start(const struct pump_config *config, const struct rpc_program *program)
 {
-    unlucky = no_answer = 0;
+    unlucky = no_answer = no_memory = 0;
     pair_start(&pair, config, program, true);
     newest_fd = pair.link_fd;
     while (!has_heard()) /* a session from which no frame came ends with its link */
@@ -455,6 +472,29 @@ static void test_closed_there(void **state)
     pair_stop(&pair);
 }
 
+/* A link that can't be taken up is one more attempt that failed. */
+static void test_short_of_memory(void **state)
+{
+    const struct pump_config config = make_config(60 * SECOND);
+    int near, far;
+
+    (void)state;
+    start(&config, NULL);
+    pair_join(&pair, "disk", &near, &far);
+    write_all(near, "1234", 4);
+    no_memory = 2;
+    cut(SHUT_RDWR);
+    side_wait_resumed(&pair.near, 1);
+    assert_int_equal(no_memory, 0);
+    assert_int_equal(last_attempt, 3);
+    read_all(far, (char[4]){0}, 4);
+    write_all(far, "90", 2);
+    read_all(near, (char[2]){0}, 2);
+    close(near);
+    close(far);
+    pair_stop(&pair);
+}
+
 static void test_freed_without_a_link(void **state)
 {
     const struct pump_config config = make_config(60 * SECOND);
@@ -486,6 +526,7 @@ int main(void)
         cmocka_unit_test_teardown(test_refused_and_unharmed, clean_up),
         cmocka_unit_test_teardown(test_closed_without_a_link, clean_up),
         cmocka_unit_test_teardown(test_closed_there, clean_up),
+        cmocka_unit_test_teardown(test_short_of_memory, clean_up),
         cmocka_unit_test_teardown(test_freed_without_a_link, clean_up),
     };
 
