@@ -202,7 +202,7 @@ static void cut_short(struct pump *pump)
         mux_session_close(pump->session, BS_CLOSE_CANCELLED, "channels were still open");
         pump->close_said = true;
     }
-    link_send(pump);
+    link_send(pump, 0);
     error_set(&why, close_errno(pump->close_code),
               "the session with %s was closed here, and no answer came in time: %s", pump->peer,
               pump->close_text ? pump->close_text : "");
@@ -250,7 +250,7 @@ static void set_timer(struct pump *pump)
     when = min_u64(when, pump->state_deadline);
     if (pump->away_since != LOOP_NEVER)
         when = min_u64(when, pump->away_since + pump->grace);
-    if (pump->link_more)
+    if (pump->link_more || pump->link_held)
         when = 0;
     loop_timer_set(pump->timer, when);
 }
@@ -259,13 +259,14 @@ static void set_timer(struct pump *pump)
 static void prepare_to_wait(void *opaque)
 {
     struct pump *pump = opaque;
+    size_t before = pump->link ? tls_unsent(pump->link) : 0;
 
     do {
         if (pump->state == PUMP_ENDED)
             return;
         settle(pump);
         calls_flush(pump);
-        link_send(pump);
+        link_send(pump, before);
         if (pump->state == PUMP_ENDING && link_is_done(pump))
             end(pump);
     } while (!TAILQ_EMPTY(&pump->touched) || pump->fault ||

@@ -231,6 +231,7 @@ struct pump {
     enum pump_state state;
     bool link_mute;    /* nothing can be sent any more */
     bool link_more;    /* bytes that were read from the socket wait in TLS */
+    bool link_held;    /* records wait for others to go out with */
     bool session_over; /* the session has called closed() */
     bool close_said;
     bool why_known;
@@ -283,11 +284,12 @@ enum { LINK_READ_BUDGET = 1024 * 1024 }; /* bytes per round */
 void link_ready(void *opaque, uint32_t events);
 /* Reads up to BUDGET bytes, or what there is. */
 void link_read(struct pump *pump, size_t budget);
-/* Sends what the session has to say, as far as the socket takes it and for one round. */
-void link_send(struct pump *pump);
+/* Sends what the session has to say, as far as the socket takes it and for one round, or holds it for another
+ * (link_held).  BEFORE is what was unsent when the round began. */
+void link_send(struct pump *pump, size_t before);
 /* True when all that the session had to say has gone, or never will. */
 bool link_is_done(const struct pump *pump);
-/* Says what the loop is to wait for, and whether it shouldn't (link_more). */
+/* Says what the loop is to wait for, and whether it shouldn't (link_more, link_held). */
 void link_want(struct pump *pump);
 
 #endif

@@ -11,6 +11,10 @@
  * In each round of the loop the link is read and written up to a bound, so that local sockets and
  * timers get their turns.  No more is gathered than the session asks for: a message that turns
  * urgent later would have to wait behind it.
+ *
+ * A program that writes without pause fills its socket again while what it wrote before is encrypted.
+ * A send(2) wakes up the peer, and it the program behind it, for a little as for much.  So bulk is held for
+ * another round, in which the loop doesn't wait, until a round brings little or much has come together.
  */
 #include "config.h"
 
@@ -20,7 +24,9 @@
 #include <errno.h>
 
 enum {
-    UNHURRIED = 256 * 1024, /* what is gathered when no small message is about */
+    UNHURRIED = 256 * 1024, /* more is gathered only when no small message is about */
+    HOLD_MAX = 640 * 1024,  /* that is enough for one send(2) */
+    HOLD_STEP = 96 * 1024,  /* a round that brought less is the last */
     RECORD_COST = 1024, /* bytes that a record counts as at the least: decrypting has its price */
     LAST_WORDS_MAX =
         16 * 1024 * 1024, /* read of a link that can't be written: more than it holds */
@@ -102,11 +108,12 @@ static bool gather_records(struct pump *pump, size_t gather, struct error *err)
     return true;
 }
 
-void link_send(struct pump *pump)
+void link_send(struct pump *pump, size_t before)
 {
     size_t gather, budget;
     bool more = true;
 
+    pump->link_held = false;
     if (!pump->link || pump->link_mute)
         return;
     gather = mux_session_gather(pump->session, loop_now(pump->loop));
@@ -118,6 +125,10 @@ void link_send(struct pump *pump)
 
         more = gather_records(pump, gather, &err);
         waiting = tls_unsent(pump->link);
+        pump->link_held = !more && !err.code && gather > UNHURRIED && waiting < HOLD_MAX &&
+                          waiting >= before + HOLD_STEP && pump->state == PUMP_RUNNING;
+        if (pump->link_held)
+            return;
         r = err.code ? -err.code : tls_flush(pump->link, &err);
         if (r == -EAGAIN)
             return;
@@ -125,6 +136,7 @@ void link_send(struct pump *pump)
             send_failed(pump, &err);
             return;
         }
+        before = 0;
         budget -= waiting < budget ? waiting : budget;
     }
 }
@@ -147,7 +159,7 @@ void link_want(struct pump *pump)
     events = reading ? EPOLLIN : 0;
     /* What TLS has read already makes no socket readable. */
     pump->link_more = reading && tls_pending(pump->link);
-    if (!link_is_done(pump))
+    if (!link_is_done(pump) && !pump->link_held)
         events |= EPOLLOUT;
     loop_fd_want(pump->link_watch, events);
 }

@@ -33,11 +33,9 @@
 
 enum {
     MUX_QUANTUM = BS_FRAME_MESSAGE_MAX - RPC_FRAME_OVERHEAD, /* bytes in one turn: one message */
-    MUX_SMALL = 2048, /* a message of no more, and nothing behind it, wants low latency */
-    MUX_UNSENT_MAX =
-        1024 * 1024, /* taken from a local socket ahead of the link: one gathered write */
-    MUX_GATHER_MIN = 256 * 1024,
-    MUX_GATHER_MAX = 1024 * 1024,
+    MUX_SMALL = 2048,         /* a message of no more, and nothing behind it, wants low latency */
+    MUX_GATHER = 1024 * 1024, /* at the most, of messages for one write(2) */
+    MUX_UNSENT_MAX = MUX_GATHER,     /* taken from a local socket ahead of the link */
     MUX_GATHER_SMALL = 32 * 1024,    /* for MUX_SMALL_TIME after a small message */
     MUX_TURN = 64 * 1024,            /* bytes in one turn where nobody waits for small messages */
     MUX_AHEAD_MAX = 4 * 1024 * 1024, /* taken ahead by all channels, before each takes little ... */

@@ -282,7 +282,5 @@ bool mux_session_wants_send(const struct mux_session *session)
 
 size_t mux_session_gather(const struct mux_session *session, uint64_t now)
 {
-    if (mux_flight_is_watched(session, now))
-        return MUX_GATHER_SMALL;
-    return (size_t)max_u64(min_u64(session->unsent, MUX_GATHER_MAX), MUX_GATHER_MIN);
+    return mux_flight_is_watched(session, now) ? MUX_GATHER_SMALL : MUX_GATHER;
 }

@@ -160,8 +160,7 @@ bool mux_session_wants_send(const struct mux_session *session);
  * held back makes mux_session_wants_send() false and mux_session_deadline() nearer. */
 void mux_session_set_bandwidth(struct mux_session *session, uint64_t rate, uint64_t now);
 
-/* How much to gather per write(2) just now: 256 KiB to 1 MiB for bulk, 32 KiB for 100 ms after any
- * small message. */
+/* How much to gather per write(2) just now: 1 MiB for bulk, 32 KiB for 100 ms after any small message. */
 size_t mux_session_gather(const struct mux_session *session, uint64_t now);
 
 /* When mux_session_tick() wants to be called; UINT64_MAX: never. */
