@@ -7,7 +7,8 @@
  * blocks.  A round goes like this: what is readable is read, what is writable is written; the
  * session's callbacks do what needs no call of the session and mark the rest.  Then, once, right
  * before the loop waits again, prepare_to_wait() settles what was marked, hands over what waits for
- * channel 0, sends what the session has to say, and sets the timer and what to wait for.
+ * channel 0, sends what the session has to say, and sets the timer and what to wait for.  Bulk is encrypted
+ * earlier, whenever so much was read that it would leave the processor's cache.
  *
  *   pump.c          threads, the timer, how a session ends
  *   pump_link.c     the link
@@ -202,7 +203,7 @@ static void cut_short(struct pump *pump)
         mux_session_close(pump->session, BS_CLOSE_CANCELLED, "channels were still open");
         pump->close_said = true;
     }
-    link_send(pump, 0);
+    link_send(pump);
     error_set(&why, close_errno(pump->close_code),
               "the session with %s was closed here, and no answer came in time: %s", pump->peer,
               pump->close_text ? pump->close_text : "");
@@ -259,14 +260,13 @@ static void set_timer(struct pump *pump)
 static void prepare_to_wait(void *opaque)
 {
     struct pump *pump = opaque;
-    size_t before = pump->link ? tls_unsent(pump->link) : 0;
 
     do {
         if (pump->state == PUMP_ENDED)
             return;
         settle(pump);
         calls_flush(pump);
-        link_send(pump, before);
+        link_send(pump);
         if (pump->state == PUMP_ENDING && link_is_done(pump))
             end(pump);
     } while (!TAILQ_EMPTY(&pump->touched) || pump->fault ||

@@ -264,6 +264,7 @@ static void count_sent(struct pump_channel *channel, size_t length)
 
     endpoint->sent += length;
     channel->pump->sent += length;
+    channel->pump->taken += length;
     if (endpoint->waiting_since == LOOP_NEVER)
         endpoint->waiting_since = loop_now(channel->pump->loop);
 }
@@ -322,6 +323,8 @@ static void socket_ready(void *opaque, uint32_t events)
     if (events & ~(uint32_t)EPOLLOUT)
         read_socket(channel);
     channel_touch(channel);
+    if (channel->pump->taken >= LINK_TAKEN_MAX)
+        link_send(channel->pump);
 }
 
 int channel_attach(struct pump_channel *channel, int fd)

@@ -229,10 +229,12 @@ struct pump {
     struct loop_timer *timer;
     uint64_t state_deadline; /* when PUMP_CLOSING or PUMP_ENDING is cut short */
     enum pump_state state;
-    bool link_mute;    /* nothing can be sent any more */
-    bool link_more;    /* bytes that were read from the socket wait in TLS */
-    bool link_held;    /* records wait for others to go out with */
-    bool session_over; /* the session has called closed() */
+    bool link_mute;     /* nothing can be sent any more */
+    bool link_more;     /* bytes that were read from the socket wait in TLS */
+    bool link_held;     /* records wait for others to go out with */
+    size_t link_unsent; /* bytes of records, when the round began */
+    size_t taken;       /* bytes from local sockets, since records were made of them */
+    bool session_over;  /* the session has called closed() */
     bool close_said;
     bool why_known;
     bool accept_warned;  /* said once, until it goes again */
@@ -279,14 +281,17 @@ int pump_thread_create(pthread_t *ret, void *(*run)(void *opaque), void *opaque)
 
 /* ---- the link (pump_link.c) ------------------------------------------------------------------- */
 
-enum { LINK_READ_BUDGET = 1024 * 1024 }; /* bytes per round */
+enum {
+    LINK_READ_BUDGET = 1024 * 1024, /* bytes per round */
+    LINK_TAKEN_MAX = 256 * 1024,    /* from local sockets, before records are made of them */
+};
 
 void link_ready(void *opaque, uint32_t events);
 /* Reads up to BUDGET bytes, or what there is. */
 void link_read(struct pump *pump, size_t budget);
-/* Sends what the session has to say, as far as the socket takes it and for one round, or holds it for another
- * (link_held).  BEFORE is what was unsent when the round began. */
-void link_send(struct pump *pump, size_t before);
+/* Sends what the session has to say, as far as the socket takes it and for one round, or holds it for
+ * another (link_held). */
+void link_send(struct pump *pump);
 /* True when all that the session had to say has gone, or never will. */
 bool link_is_done(const struct pump *pump);
 /* Says what the loop is to wait for, and whether it shouldn't (link_more, link_held). */

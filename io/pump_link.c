@@ -108,12 +108,13 @@ static bool gather_records(struct pump *pump, size_t gather, struct error *err)
     return true;
 }
 
-void link_send(struct pump *pump, size_t before)
+void link_send(struct pump *pump)
 {
     size_t gather, budget;
     bool more = true;
 
     pump->link_held = false;
+    pump->taken = 0;
     if (!pump->link || pump->link_mute)
         return;
     gather = mux_session_gather(pump->session, loop_now(pump->loop));
@@ -126,7 +127,7 @@ void link_send(struct pump *pump, size_t before)
         more = gather_records(pump, gather, &err);
         waiting = tls_unsent(pump->link);
         pump->link_held = !more && !err.code && gather > UNHURRIED && waiting < HOLD_MAX &&
-                          waiting >= before + HOLD_STEP && pump->state == PUMP_RUNNING;
+                          waiting >= pump->link_unsent + HOLD_STEP && pump->state == PUMP_RUNNING;
         if (pump->link_held)
             return;
         r = err.code ? -err.code : tls_flush(pump->link, &err);
@@ -136,7 +137,7 @@ void link_send(struct pump *pump, size_t before)
             send_failed(pump, &err);
             return;
         }
-        before = 0;
+        pump->link_unsent = 0;
         budget -= waiting < budget ? waiting : budget;
     }
 }
@@ -153,6 +154,7 @@ void link_want(struct pump *pump)
     uint32_t events;
 
     pump->link_more = false;
+    pump->link_unsent = 0;
     if (!pump->link)
         return;
     reading = !pump->session_over && mux_session_wants_receive(pump->session);
@@ -161,5 +163,6 @@ void link_want(struct pump *pump)
     pump->link_more = reading && tls_pending(pump->link);
     if (!link_is_done(pump) && !pump->link_held)
         events |= EPOLLOUT;
+    pump->link_unsent = tls_unsent(pump->link);
     loop_fd_want(pump->link_watch, events);
 }
