@@ -23,7 +23,7 @@
 #include <sys/queue.h>
 #include <time.h>
 
-enum { EVENTS_PER_WAIT = 64 };
+enum { EVENTS_PER_WAIT = 16 };
 
 struct loop_fd {
     struct loop *loop;

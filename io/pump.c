@@ -7,8 +7,8 @@
  * blocks.  A round goes like this: what is readable is read, what is writable is written; the
  * session's callbacks do what needs no call of the session and mark the rest.  Then, once, right
  * before the loop waits again, prepare_to_wait() settles what was marked, hands over what waits for
- * channel 0, sends what the session has to say, and sets the timer and what to wait for.  Bulk is encrypted
- * earlier, whenever so much was read that it would leave the processor's cache.
+ * channel 0, sends what the session has to say, and sets the timer and what to wait for.  Whenever so much
+ * was read that it would leave the processor's cache, what there is is sent before that.
  *
  *   pump.c          threads, the timer, how a session ends
  *   pump_link.c     the link
@@ -256,6 +256,12 @@ static void set_timer(struct pump *pump)
     loop_timer_set(pump->timer, when);
 }
 
+void pump_send(struct pump *pump)
+{
+    calls_flush(pump);
+    link_send(pump);
+}
+
 /* The loop's before_wait. */
 static void prepare_to_wait(void *opaque)
 {
@@ -265,8 +271,7 @@ static void prepare_to_wait(void *opaque)
         if (pump->state == PUMP_ENDED)
             return;
         settle(pump);
-        calls_flush(pump);
-        link_send(pump);
+        pump_send(pump);
         if (pump->state == PUMP_ENDING && link_is_done(pump))
             end(pump);
     } while (!TAILQ_EMPTY(&pump->touched) || pump->fault ||

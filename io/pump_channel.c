@@ -324,7 +324,7 @@ static void socket_ready(void *opaque, uint32_t events)
         read_socket(channel);
     channel_touch(channel);
     if (channel->pump->taken >= LINK_TAKEN_MAX)
-        link_send(channel->pump);
+        pump_send(channel->pump);
 }
 
 int channel_attach(struct pump_channel *channel, int fd)

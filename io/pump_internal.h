@@ -231,9 +231,9 @@ struct pump {
     enum pump_state state;
     bool link_mute;     /* nothing can be sent any more */
     bool link_more;     /* bytes that were read from the socket wait in TLS */
-    bool link_held;     /* records wait for others to go out with */
-    size_t link_unsent; /* bytes of records, when the round began */
-    size_t taken;       /* bytes from local sockets, since records were made of them */
+    size_t link_held;   /* bytes of records that wait for others to go out with */
+    size_t link_unsent; /* bytes of records that were there when the round began */
+    size_t taken;       /* bytes from local sockets, since the last link_send() */
     bool session_over;  /* the session has called closed() */
     bool close_said;
     bool why_known;
@@ -274,6 +274,8 @@ void pump_abandon(struct pump *pump, const struct error *why);
 /* For callbacks of the session, which may not call it: has it closed with CODE (BS_CLOSE_*) and
  * TEXT (constant) afterwards. */
 void pump_fault(struct pump *pump, uint64_t code, const char *text);
+/* Sends what there is, of channel 0 first. */
+void pump_send(struct pump *pump);
 /* Closes the listener and the local sockets of channels to ENDPOINT; NULL: all. */
 void pump_close_sockets(struct pump *pump, const struct pump_endpoint *endpoint);
 /* A thread that gets no signals: those are the main thread's.  Returns 0 or a negative errno. */
@@ -282,19 +284,20 @@ int pump_thread_create(pthread_t *ret, void *(*run)(void *opaque), void *opaque)
 /* ---- the link (pump_link.c) ------------------------------------------------------------------- */
 
 enum {
-    LINK_READ_BUDGET = 1024 * 1024, /* bytes per round */
-    LINK_TAKEN_MAX = 256 * 1024,    /* from local sockets, before records are made of them */
+    LINK_READ_BUDGET = 1024 * 1024,     /* bytes per round */
+    LINK_SEND_BUDGET = 2 * 1024 * 1024, /* the same of what is sent at once */
+    LINK_TAKEN_MAX = 256 * 1024,        /* from local sockets, before records are made of them */
 };
 
 void link_ready(void *opaque, uint32_t events);
 /* Reads up to BUDGET bytes, or what there is. */
 void link_read(struct pump *pump, size_t budget);
-/* Sends what the session has to say, as far as the socket takes it and for one round, or holds it for
- * another (link_held). */
+/* Sends what the session has to say, as far as the socket takes it and up to a bound, or holds it for another
+ * round (link_held). */
 void link_send(struct pump *pump);
 /* True when all that the session had to say has gone, or never will. */
 bool link_is_done(const struct pump *pump);
-/* Says what the loop is to wait for, and whether it shouldn't (link_more, link_held). */
+/* Says what the loop is to wait for, and whether it shouldn't (link_more). */
 void link_want(struct pump *pump);
 
 #endif

@@ -24,7 +24,7 @@
 #include <errno.h>
 
 enum {
-    UNHURRIED = 256 * 1024, /* more is gathered only when no small message is about */
+    UNHURRIED = 256 * 1024, /* so much is gathered only when no small message is about */
     HOLD_MAX = 640 * 1024,  /* that is enough for one send(2) */
     HOLD_STEP = 96 * 1024,  /* a round that brought less is the last */
     RECORD_COST = 1024, /* bytes that a record counts as at the least: decrypting has its price */
@@ -108,28 +108,38 @@ static bool gather_records(struct pump *pump, size_t gather, struct error *err)
     return true;
 }
 
+/* Whether what waits may as well wait for more. */
+static bool is_worth_holding(const struct pump *pump, size_t waiting)
+{
+    return pump->state == PUMP_RUNNING && waiting < HOLD_MAX &&
+           waiting >= pump->link_unsent + HOLD_STEP;
+}
+
 void link_send(struct pump *pump)
 {
-    size_t gather, budget;
-    bool more = true;
+    size_t gather, held = pump->link_held, budget = LINK_SEND_BUDGET;
+    bool more = true, stuck;
 
-    pump->link_held = false;
-    pump->taken = 0;
+    pump->taken = pump->link_held = 0;
     if (!pump->link || pump->link_mute)
         return;
-    gather = mux_session_gather(pump->session, loop_now(pump->loop));
-    tls_set_unsent_max(pump->link, gather < UNHURRIED ? (unsigned)gather : 0);
-    for (budget = 2 * gather; more && budget > 0;) {
+    stuck = tls_unsent(pump->link) > held;
+    while (more && budget > 0) {
         struct error err = ERROR_INIT;
         size_t waiting;
+        bool unhurried;
         int r;
 
+        gather = mux_session_gather(pump->session, loop_now(pump->loop));
+        unhurried = gather >= UNHURRIED;
+        budget = min_size(budget, 2 * gather);
+        tls_set_unsent_max(pump->link, unhurried ? 0 : (unsigned)gather);
         more = gather_records(pump, gather, &err);
         waiting = tls_unsent(pump->link);
-        pump->link_held = !more && !err.code && gather > UNHURRIED && waiting < HOLD_MAX &&
-                          waiting >= pump->link_unsent + HOLD_STEP && pump->state == PUMP_RUNNING;
-        if (pump->link_held)
+        if (!more && !err.code && unhurried && !stuck && is_worth_holding(pump, waiting)) {
+            pump->link_held = waiting;
             return;
+        }
         r = err.code ? -err.code : tls_flush(pump->link, &err);
         if (r == -EAGAIN)
             return;
@@ -137,8 +147,9 @@ void link_send(struct pump *pump)
             send_failed(pump, &err);
             return;
         }
+        stuck = false;
         pump->link_unsent = 0;
-        budget -= waiting < budget ? waiting : budget;
+        budget -= min_size(budget, waiting);
     }
 }
 
@@ -154,7 +165,6 @@ void link_want(struct pump *pump)
     uint32_t events;
 
     pump->link_more = false;
-    pump->link_unsent = 0;
     if (!pump->link)
         return;
     reading = !pump->session_over && mux_session_wants_receive(pump->session);

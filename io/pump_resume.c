@@ -39,6 +39,7 @@ static void drop_link(struct pump *pump)
     tls_free(pump->link);
     pump->link = NULL;
     pump->link_more = false;
+    pump->link_held = pump->link_unsent = 0;
 }
 
 /* Forgets the link if the session can go on without it, and tells so. */

@@ -2,7 +2,8 @@
 /* Copyright (C) 2026 The bistream authors */
 /*
  * How much goes out at once.  The program at the near socket is as fast as can be: it fills its socket
- * while the pump encrypts what it has read, in the pump's thread, so that there is no chance in it.
+ * while the pump encrypts what it has read, in the pump's thread, and there is credit for all of it, so that
+ * there is no chance in it.
  */
 #include "config.h"
 
@@ -71,12 +72,15 @@ static int stop(void *opaque)
 static void test_bulk_goes_out_together(void **state)
 {
     static uint8_t got[BULK];
+    struct pump_config config = PAIR_DEFAULTS;
     int near, far;
 
     (void)state;
     for (size_t i = 0; i < BULK; i++)
         data[i] = (uint8_t)(i * 13 + i / 509);
-    pair_start(&pair, NULL, NULL, true);
+    config.local.channels = config.remote.channels = 2;
+    config.local.first_window = config.remote.first_window = BULK;
+    pair_start(&pair, &config, NULL, true);
     pair_join(&pair, "disk", &near, &far);
     loop_call(pair.near.pump->loop, begin, &near);
     read_all(far, got, BULK);
