@@ -20,7 +20,7 @@ enum { BULK = 8 << 20, PIECE = 64 << 10, SOCKETFUL = 256 << 10 };
 
 static struct pair pair;
 static uint8_t data[BULK];
-static int program = -1; /* the near one's end; -1: nobody writes */
+static _Thread_local int program = -1; /* in the near pump's thread: its end; -1: nobody writes */
 static size_t written;
 static size_t most_sent; /* at once */
 
@@ -41,14 +41,14 @@ static void fill_socket(void)
 
 ssize_t __wrap_tls_write(struct tls *tls, const void *bytes, size_t length, struct error *err)
 {
-    if (program >= 0 && tls == pair.near.pump->link)
+    if (program >= 0)
         fill_socket();
     return __real_tls_write(tls, bytes, length, err);
 }
 
 int __wrap_tls_flush(struct tls *tls, struct error *err)
 {
-    if (program >= 0 && tls == pair.near.pump->link && tls_unsent(tls) > most_sent)
+    if (program >= 0 && tls_unsent(tls) > most_sent)
         most_sent = tls_unsent(tls);
     return __real_tls_flush(tls, err);
 }
