@@ -280,6 +280,7 @@ struct domains *domains_new(const struct config *config, struct loop *loop, stru
     domains->qmp = qmp;
     pthread_mutex_init(&domains->lock, NULL);
     pthread_mutex_init(&domains->files, NULL);
+    pthread_cond_init(&domains->heard, NULL);
     if (domains_load(domains, err) < 0) {
         domains_free(domains);
         return NULL;
@@ -303,6 +304,7 @@ void domains_free(struct domains *domains)
         LIST_REMOVE(domain, link);
         domain_free(domain);
     }
+    pthread_cond_destroy(&domains->heard);
     pthread_mutex_destroy(&domains->files);
     pthread_mutex_destroy(&domains->lock);
     free(domains);

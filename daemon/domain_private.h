@@ -42,6 +42,7 @@ struct domains {
     struct qmp_thread *qmp;
     pthread_mutex_t files; /* held while a domain's file is written or removed; before LOCK */
     pthread_mutex_t lock;  /* guards the rest, and the domains' fields */
+    pthread_cond_t heard;  /* with it: some domain has no listeners any more */
     struct domain_list list;
     struct vm_watch_list watches;
     atomic_bool stopping; /* without the lock */

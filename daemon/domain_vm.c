@@ -517,7 +517,10 @@ static void hear_last_words(struct domain *domain)
     while (qmp_wait_bell(qmp, &seen, &wait, NULL) == 0)
         ;
     domains_lock(domain->domains);
-    domain->listeners--;
+    if (--domain->listeners == 0)
+        pthread_cond_broadcast(&domain->domains->heard);
+    while (domain->listeners > 0) /* QEMU is let go when all have heard, and nobody goes on before */
+        pthread_cond_wait(&domain->domains->heard, &domain->domains->lock);
     domains_unlock(domain->domains);
 }
 
