@@ -519,7 +519,7 @@ static void hear_last_words(struct domain *domain)
     domains_lock(domain->domains);
     if (--domain->listeners == 0)
         pthread_cond_broadcast(&domain->domains->heard);
-    while (domain->listeners > 0) /* QEMU is let go when all have heard, and nobody goes on before */
+    while (domain->listeners > 0) /* QEMU is let go when all have heard; nobody goes on before */
         pthread_cond_wait(&domain->domains->heard, &domain->domains->lock);
     domains_unlock(domain->domains);
 }
