@@ -5,7 +5,8 @@
  *
  *     domain.c            the registry, states, jobs, references
  *     domain_file.c       state_dir/domains/NAME.json
- *     domain_vm.c         a domain's QEMU: launched, found again, watched, ended
+ *     domain_vm.c         a domain's QEMU: launched, found again, watched
+ *     domain_end.c        the end of it
  *     domain_log.c        state_dir/log/NAME
  *     domain_images.c     the images that a definition names, made or looked at before a start
  *     domain_commands.c   start, shutdown, destroy, undefine
@@ -141,6 +142,11 @@ void vm_recover(struct domain *domain);
 struct qmp *vm_open(struct domain *domain, struct guest_info *ret, struct error *err);
 /* Takes note of PID and PIDFD (taken over), and watches it.  With the lock held. */
 int vm_adopt(struct domain *domain, pid_t pid, int pidfd, struct error *err);
+/* When the daemon ends: forgets all watches.  The main loop does not run. */
+void vm_watches_free(struct domains *domains);
+
+/* ---- domain_end.c ---------------------------------------------------------------------------- */
+
 /* Kills QEMU and waits for it; fine when there is none.  For the job's holder. */
 int vm_kill(struct domain *domain, struct error *err);
 
@@ -150,8 +156,8 @@ int vm_kill(struct domain *domain, struct error *err);
 void vm_settle(struct domain *domain);
 /* Files of a QEMU that has ended; not of an attached one. */
 void vm_remove_sockets(const struct domain *domain);
-/* When the daemon ends: forgets all watches.  The main loop does not run. */
-void vm_watches_free(struct domains *domains);
+/* The state of a domain whose QEMU has ended.  With the lock held. */
+enum domain_state vm_state_after_end(const struct domain *domain);
 
 /* ---- domain_images.c ------------------------------------------------------------------------- */
 
