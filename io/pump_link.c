@@ -117,7 +117,7 @@ static bool is_worth_holding(const struct pump *pump, size_t waiting)
 
 void link_send(struct pump *pump)
 {
-    size_t gather, held = pump->link_held, budget = LINK_SEND_BUDGET;
+    size_t held = pump->link_held, budget = LINK_SEND_BUDGET;
     bool more = true, stuck;
 
     pump->taken = pump->link_held = 0;
@@ -125,13 +125,11 @@ void link_send(struct pump *pump)
         return;
     stuck = tls_unsent(pump->link) > held;
     while (more && budget > 0) {
+        size_t gather = mux_session_gather(pump->session, loop_now(pump->loop)), waiting;
+        bool unhurried = gather >= UNHURRIED;
         struct error err = ERROR_INIT;
-        size_t waiting;
-        bool unhurried;
         int r;
 
-        gather = mux_session_gather(pump->session, loop_now(pump->loop));
-        unhurried = gather >= UNHURRIED;
         budget = min_size(budget, 2 * gather);
         tls_set_unsent_max(pump->link, unhurried ? 0 : (unsigned)gather);
         more = gather_records(pump, gather, &err);
